@@ -1,0 +1,7 @@
+"""RMSProp for JAX: the one you meant, as an ordinary optax transformation."""
+
+from ._alias import rmsprop as rmsprop
+from ._transform import RMSPropState as RMSPropState
+from ._transform import scale_by_rmsprop as scale_by_rmsprop
+
+__version__ = "0.1.0"

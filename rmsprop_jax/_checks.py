@@ -1,0 +1,84 @@
+"""Arguments checked where they are given; what is traced is left alone."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def check_number(
+    call: str,
+    name: str,
+    value: Any,
+    *,
+    at_least: float = 0.0,
+    below: float = math.inf,
+    hint: str = "",
+) -> None:
+    """Refuse what is not a number in [at_least, below)."""
+    if callable(value):
+        raise TypeError(
+            f"`{call}({name}=...)` must be a number; got a function. To schedule it "
+            f"use `optax.inject_hyperparams({call})(..., {name}=...)`."
+        )
+    if isinstance(value, bool) or not _is_scalar(value):
+        raise TypeError(
+            f"`{call}({name}=...)` must be a number or a scalar array; got {value!r}."
+        )
+    if not isinstance(value, jax.Array) and not at_least <= float(value) < below:
+        raise ValueError(_out_of_range(call, name, value, at_least, below) + hint)
+
+
+def check_injected(call: str, name: str, value: ArrayLike, *, below: float) -> None:
+    """Refuse an array that rounding has taken out of [0, below).
+
+    `optax.inject_hyperparams` casts to the dtype of the parameters; in bfloat16 the
+    nearest to 0.999 is 1.0.
+    """
+    if not isinstance(value, jax.Array):
+        return
+    narrow = jnp.finfo(value.dtype).bits < 32
+    if isinstance(value, jax.core.Tracer):
+        if not narrow:
+            return
+        problem = (
+            f"`{call}({name}=...)` is a traced {value.dtype}, which cannot hold e.g. "
+            "0.999 and cannot be checked."
+        )
+    elif np.all((np.asarray(value, float) >= 0) & (np.asarray(value, float) < below)):
+        return
+    else:
+        problem = _out_of_range(call, name, value, 0.0, below)
+    hint = (
+        f" Under `optax.inject_hyperparams` pass `hyperparam_dtype=jnp.float32`: it "
+        f"rounds numbers to the {value.dtype} of the parameters otherwise."
+    )
+    raise ValueError(problem + (hint if narrow else ""))
+
+
+def check_choice(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a string that is not among the choices."""
+    if value not in choices:
+        raise ValueError(
+            f"`{call}({name}=...)` must be one of {', '.join(map(repr, choices))}; "
+            f"got {value!r}."
+        )
+
+
+def _is_scalar(value: Any) -> bool:
+    try:
+        dtype, rank = jnp.result_type(value), jnp.ndim(value)
+    except (TypeError, ValueError):
+        return False
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    return real and rank == 0
+
+
+def _out_of_range(
+    call: str, name: str, value: Any, at_least: float, below: float
+) -> str:
+    allowed = f"[{at_least:g}, {below:g})"
+    return f"`{call}({name}=...)` must lie in {allowed}; got {value}."

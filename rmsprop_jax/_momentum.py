@@ -1,0 +1,91 @@
+"""A momentum trace whose buffer goes through storage."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Inexact, Int32, PyTree
+
+from ._checks import check_injected, check_number
+from ._leaves import check_parameters, map_leaves
+from ._storage import Format, arithmetic_dtype, find_format, lift, lower
+
+
+class MomentumState(NamedTuple):
+    """What momentum keeps between steps.
+
+    Attributes:
+      step: number of updates so far; an int32 scalar. Not named `count`, so that
+        `optax.tree.get(state, "count")` finds the one of `RMSPropState`.
+      trace: momentum buffer of each parameter.
+    """
+
+    step: Int32[Array, ""]
+    trace: PyTree
+
+
+def trace(
+    momentum: ArrayLike,
+    nesterov: bool = False,
+    *,
+    storage: str | Format = "float32",
+    seed: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Accumulate updates with momentum.
+
+        b <- momentum*b + u
+        update = b,   or   u + momentum*b   with nesterov
+
+    `optax.trace` with the buffer in float32 (float64 for float64 parameters) and of
+    the same dtype for ever.
+
+    Args:
+      momentum: weight of the past, in [0, 1). May be scheduled with
+        `optax.inject_hyperparams`.
+      nesterov: whether to look one step ahead.
+      storage: how `b` is kept between steps, as in `scale_by_rmsprop`.
+      seed: seed of the stochastic rounding of narrow storage formats.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `MomentumState`.
+
+    Raises:
+      ValueError: for momentum outside [0, 1), or gradients that do not fit the state.
+      TypeError: for leaves that are not floating point or complex arrays.
+
+    Source: Sutskever, Martens, Dahl and Hinton, On the importance of initialization
+      and momentum in deep learning, 2013.
+    """
+    del seed  # float32 storage rounds to nearest
+    call = "trace"
+    check_number(call, "momentum", momentum, below=1)
+    format_ = find_format(call, storage)
+
+    def init(params: PyTree) -> MomentumState:
+        check_parameters(call, params)
+        check_injected(call, "momentum", momentum, below=1)
+
+        def buffer(p):
+            return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
+
+        return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(buffer, params))
+
+    def update(
+        updates: PyTree, state: MomentumState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, MomentumState]:
+        del params, extra_args
+
+        def leaf_step(u: Inexact[Array, "*shape"], b: Array):
+            b = format_.decode(b)
+            mu = jnp.asarray(momentum, b.dtype)
+            x = lift(u, b.real.dtype)
+            b = mu * b + x
+            out = x + mu * b if nesterov else b
+            return lower(out, u.dtype), format_.encode(b)
+
+        updates, buffer = map_leaves(call, leaf_step, updates, state.trace)
+        return updates, MomentumState(optax.safe_increment(state.step), buffer)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,143 @@
+"""The algebra of RMSProp for one parameter: no trees, no storage.
+
+With `W = 1 - decay**t` under bias correction, else 1:
+
+    d = g                                                            uncentered
+    m <- m + (1-decay)/W * (g - m);   d = g - m                      centered
+    s <- decay*s + (1-decay)/L * |d|**2
+    u  = g / sqrt(s/W + eps)          eps_in_sqrt
+    u  = g / (sqrt(s/W) + eps)        otherwise
+
+where `L` is what a centered step leaves of `g - m`, `1 - (1-decay)/W`, and 1 uncentered.
+So `s` is what the root is taken of. The centered form is `E[|g|**2] - |E[g]|**2` in
+exact arithmetic, and a sum of terms that cannot be negative.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Inexact
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The numbers and switches of one RMSProp, as `scale_by_rmsprop` documents them."""
+
+    decay: ArrayLike
+    eps: ArrayLike
+    eps_in_sqrt: bool
+    centered: bool
+    bias_correction: bool
+    nonfinite: str
+
+
+class Coefficients(NamedTuple):
+    """Everything in one step that no element of the parameter changes."""
+
+    decay: ArrayLike
+    pull: ArrayLike  # (1-decay)/W
+    fresh: ArrayLike  # (1-decay)/L
+    weight: ArrayLike  # W
+    floor: ArrayLike  # sqrt(s/W) >= floor * |d| in exact arithmetic
+    eps_inside: ArrayLike
+    eps_outside: ArrayLike
+
+
+class Step(NamedTuple):
+    """What one step gives: the update and the moments after it."""
+
+    u: Inexact[Array, "*shape"]
+    s: Float[Array, "*shape"]
+    m: Inexact[Array, "*shape"] | None
+
+
+def coefficients(rule: Rule, t: ArrayLike, dtype: DTypeLike) -> Coefficients:
+    """Compute the scalars of step `t` = 1, 2, ... in real `dtype`."""
+    decay, eps = _in_dtype(rule.decay, dtype), _in_dtype(rule.eps, dtype)
+    weight, fresh = 1.0, 1 - decay
+    if rule.bias_correction:
+        weight = _weight(decay, t, dtype)
+    if rule.centered:
+        # As a product L is exactly 0 at t = 1, where the mean is the gradient.
+        before = _weight(decay, t - 1, dtype) if rule.bias_correction else 1.0
+        fresh = _divide(1 - decay, jnp.asarray(decay * before / weight, dtype))
+    return Coefficients(
+        decay=decay,
+        pull=(1 - decay) / weight,
+        fresh=fresh,
+        weight=weight,
+        floor=_root(jnp.asarray(fresh / weight, dtype), 0.0),
+        eps_inside=eps if rule.eps_in_sqrt else 0.0,
+        eps_outside=0.0 if rule.eps_in_sqrt else eps,
+    )
+
+
+def step(
+    rule: Rule,
+    c: Coefficients,
+    g: Inexact[Array, "*shape"],
+    s: Float[Array, "*shape"],
+    m: Inexact[Array, "*shape"] | None,
+) -> Step:
+    """Advance one parameter by one gradient, all of one precision."""
+    finite, held = jnp.isfinite(g), rule.nonfinite == "hold"
+    g = d = _limit(g)
+    if m is not None:
+        new_m = m + c.pull * (g - m)
+        m = jnp.where(finite, new_m, m if held else jnp.nan)
+        d = g - m
+    new_s = c.decay * s + c.fresh * _square(d)
+    s = jnp.where(finite, new_s, s if held else jnp.nan)
+    # The square underflows below 1e-19 in float32; the floor is what it stands for.
+    root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
+    u = _divide(g, root + c.eps_outside)
+    return Step(jnp.where(finite, u, 0.0) if held else u, s, m)
+
+
+def _in_dtype(value: ArrayLike, dtype: DTypeLike) -> ArrayLike:
+    # A Python number stays one, so that 1 - decay is rounded once.
+    return value if isinstance(value, float) else jnp.asarray(value, dtype)
+
+
+def _weight(decay: ArrayLike, t: ArrayLike, dtype: DTypeLike) -> Array:
+    """Compute 1 - decay**t without cancellation."""
+    tiny = 1e-37  # log of 0 would make the derivative NaN; here 1 - tiny**t is 1
+    if isinstance(decay, float):
+        log_decay = math.log(max(decay, tiny))
+    else:
+        log_decay = jnp.log(jnp.maximum(decay, tiny))
+    return -jnp.expm1(jnp.asarray(t, dtype) * log_decay)
+
+
+def _limit(g: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """Clip to where |g - m|**2 cannot overflow: 2**62 in float32, 2**510 in float64."""
+    if jnp.iscomplexobj(g):
+        return lax.complex(_limit(g.real), _limit(g.imag))
+    bound = math.sqrt(float(jnp.finfo(g.dtype).max)) / 4
+    return jnp.clip(g, -bound, bound)
+
+
+def _square(x: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return x.real**2 + x.imag**2 if jnp.iscomplexobj(x) else x * x
+
+
+def _root(
+    v: Float[Array, "*shape"], otherwise: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Compute sqrt(v), or `otherwise` where v underflowed; finite derivatives."""
+    underflowed = v < jnp.finfo(v.dtype).tiny
+    return jnp.where(
+        underflowed, otherwise, jnp.sqrt(jnp.where(underflowed, 1.0, v))
+    )
+
+
+def _divide(
+    g: Inexact[Array, "*shape"], denominator: Float[Array, "*shape"]
+) -> Inexact[Array, "*shape"]:
+    """Compute g / denominator with 0/0 = 0; finite derivatives."""
+    zero = denominator == 0
+    return jnp.where(zero, 0.0, g / jnp.where(zero, 1.0, denominator))
