@@ -88,7 +88,7 @@ def rmsprop(
     if not callable(learning_rate):
         check_number(call, "learning_rate", learning_rate, at_least=-float("inf"))
     if momentum is not None:
-        check_number(call, "momentum", momentum, below=1)
+        check_number(call, "momentum", momentum, below=1.0)
     if weight_decay is not None:
         check_number(call, "weight_decay", weight_decay)
 
@@ -115,7 +115,7 @@ def rmsprop(
         links.append(_masked(_add_params(step), weight_decay_mask))
     elif weight_decay is not None:
         links.insert(0, _masked(_add_params(weight_decay), weight_decay_mask))
-    return _in_arithmetic(optax.chain(*links))
+    return in_arithmetic(optax.chain(*links))
 
 
 def _scale_by_learning_rate(
@@ -172,7 +172,7 @@ def _masked(
     return tx if mask is None else optax.masked(tx, mask)
 
 
-def _in_arithmetic(
+def in_arithmetic(
     tx: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
     """Run the whole of `tx` in the dtype of the arithmetic, then cast once."""

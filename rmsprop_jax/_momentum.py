@@ -60,12 +60,12 @@ def trace(
     """
     del seed  # float32 storage rounds to nearest
     call = "trace"
-    check_number(call, "momentum", momentum, below=1)
+    check_number(call, "momentum", momentum, below=1.0)
     format_ = find_format(call, storage)
 
     def init(params: PyTree) -> MomentumState:
         check_parameters(call, params)
-        check_injected(call, "momentum", momentum, below=1)
+        check_injected(call, "momentum", momentum, below=1.0)
 
         def buffer(p):
             return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))

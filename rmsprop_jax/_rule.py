@@ -87,7 +87,7 @@ def step(
     finite, held = jnp.isfinite(g), rule.nonfinite == "hold"
     g = d = _limit(g)
     if m is not None:
-        new_m = m + c.pull * (g - m)
+        new_m = m + jnp.asarray(c.pull, m.dtype) * (g - m)
         m = jnp.where(finite, new_m, m if held else jnp.nan)
         d = g - m
     new_s = c.decay * s + c.fresh * _square(d)
@@ -125,19 +125,17 @@ def _square(x: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.real**2 + x.imag**2 if jnp.iscomplexobj(x) else x * x
 
 
-def _root(
-    v: Float[Array, "*shape"], otherwise: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
+def _root(v: Float[Array, "*shape"], otherwise: ArrayLike) -> Float[Array, "*shape"]:
     """Compute sqrt(v), or `otherwise` where v underflowed; finite derivatives."""
-    underflowed = v < jnp.finfo(v.dtype).tiny
-    return jnp.where(
-        underflowed, otherwise, jnp.sqrt(jnp.where(underflowed, 1.0, v))
-    )
+    small = v < jnp.finfo(v.dtype).tiny
+    return jnp.where(small, otherwise, jnp.sqrt(jnp.where(small, 1.0, v)))
 
 
 def _divide(
-    g: Inexact[Array, "*shape"], denominator: Float[Array, "*shape"]
+    g: ArrayLike, denominator: Float[Array, "*shape"]
 ) -> Inexact[Array, "*shape"]:
     """Compute g / denominator with 0/0 = 0; finite derivatives."""
+    if jnp.iscomplexobj(g):
+        return lax.complex(_divide(g.real, denominator), _divide(g.imag, denominator))
     zero = denominator == 0
     return jnp.where(zero, 0.0, g / jnp.where(zero, 1.0, denominator))

@@ -76,7 +76,7 @@ def real_dtype(dtype: DTypeLike) -> np.dtype:
 def lift(x: Inexact[Array, "*shape"], real: DTypeLike) -> Inexact[Array, "*shape"]:
     """Cast to the real dtype of the arithmetic, or to its complex partner."""
     is_complex = jnp.iscomplexobj(x)
-    return x.astype(jnp.promote_types(real, jnp.complex64) if is_complex else real)
+    return x.astype(np.promote_types(real, np.complex64) if is_complex else real)
 
 
 def lower(x: Inexact[Array, "*shape"], dtype: DTypeLike) -> Inexact[Array, "*shape"]:

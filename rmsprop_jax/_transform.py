@@ -103,7 +103,7 @@ def scale_by_rmsprop(
 
     def init(params: PyTree) -> RMSPropState:
         check_parameters(call, params)
-        check_injected(call, "decay", decay, below=1)
+        check_injected(call, "decay", decay, below=1.0)
 
         def second_moment(p):
             dtype = real_dtype(arithmetic_dtype(jnp.result_type(p)))
@@ -151,8 +151,8 @@ def check_rule(
         call,
         "decay",
         decay,
-        below=1,
-        hint=" For no decay use `optax.scale_by_rss`." * (call != "sparse.rmsprop"),
+        below=1.0,
+        hint=" For no decay use `optax.scale_by_rss`.",
     )
     check_number(call, "eps", eps)
     check_number(call, "initial_scale", initial_scale)

@@ -1,0 +1,83 @@
+"""The option combinations, trees and gradients that the laws run over."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RULES = [
+    dict(
+        centered=centered,
+        eps_in_sqrt=eps_in_sqrt,
+        bias_correction=bias_correction,
+        initial_scale=initial_scale,
+    )
+    for centered, eps_in_sqrt, bias_correction, initial_scale in itertools.product(
+        (False, True), (True, False), (False, True), (0.0, 1.0)
+    )
+    if not (bias_correction and initial_scale)
+]
+
+CHAINS = [
+    dict(momentum=momentum, nesterov=nesterov, lr_in_momentum=lr_in_momentum, **decay)
+    for (momentum, nesterov, lr_in_momentum), decay in itertools.product(
+        (
+            (None, False, True),
+            (0.9, False, True),
+            (0.9, False, False),
+            (0.9, True, True),
+            (0.9, True, False),
+        ),
+        (
+            {},
+            dict(weight_decay=0.01),
+            dict(weight_decay=0.01, decoupled_weight_decay=True),
+        ),
+    )
+]
+
+LOW_PRECISION = (jnp.float16, jnp.bfloat16)
+REAL = (*LOW_PRECISION, jnp.float32)
+
+
+def name(options):
+    """Name a case by the options that are not off."""
+    return "-".join(f"{k}={v}" for k, v in options.items() if v) or "plain"
+
+
+def gradients(steps=60, shape=(7,), seed=0, dtype=np.float64):
+    """Noisy gradients over four decades, with zeros among them, exact in float32."""
+    rng = np.random.default_rng(seed)
+    size = 10.0 ** rng.uniform(-3, 1, shape)
+    g = size * (rng.standard_normal((steps, *shape)) + 0.3)
+    if np.issubdtype(dtype, np.complexfloating):
+        g = g + 1j * size * rng.standard_normal((steps, *shape))
+        g = g.astype(np.complex64)
+    else:
+        g = g.astype(np.float32)
+    g[:, 0] = 0
+    g[10:14] = 0
+    return g.astype(dtype)
+
+
+def run(tx, params, gradients):
+    """Give the parameters after each of the gradients, jitted."""
+    import optax
+
+    @jax.jit
+    def step(p, state, g):
+        updates, state = tx.update(g, state, p)
+        return optax.apply_updates(p, updates), state
+
+    state, path = tx.init(params), []
+    for g in gradients:
+        params, state = step(params, state, g)
+        path.append(params)
+    return path, state
+
+
+def distance(path, start):
+    """Give the length of a path: what an error is measured against."""
+    points = [np.asarray(start), *map(np.asarray, path)]
+    return sum(np.max(np.abs(b - a)) for a, b in itertools.pairwise(points))
