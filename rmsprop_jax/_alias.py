@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
@@ -15,9 +16,11 @@ from ._momentum import trace
 from ._storage import Format, arithmetic_dtype, lift, lower, real_dtype
 from ._transform import check_rule, scale_by_rmsprop
 
+ScalarOrSchedule = ArrayLike | np.generic | optax.Schedule
+
 
 def rmsprop(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
     decay: ArrayLike = 0.9,
     eps: ArrayLike = 1e-8,
     initial_scale: ArrayLike = 0.0,
@@ -33,7 +36,7 @@ def rmsprop(
     weight_decay_mask: PyTree | Callable[[PyTree], PyTree] | None = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
-    seed: int = 0,
+    seed: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp, with the arguments of `optax.rmsprop` and what it lacks.
 
@@ -119,17 +122,21 @@ def rmsprop(
 
 
 def _scale_by_learning_rate(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
 ) -> optax.GradientTransformation:
     """`optax.scale_by_learning_rate`, for a rate of any dtype."""
     if callable(learning_rate):
         return optax.scale_by_schedule(lambda count: -learning_rate(count))
-    return optax.stateless_with_tree_map(
-        lambda u, _: -jnp.asarray(learning_rate, u.dtype) * u
-    )
 
 
-def _add_params(factor: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    def scaled(updates: PyTree, params: PyTree) -> PyTree:
+        del params
+        return jax.tree.map(lambda u: -jnp.asarray(learning_rate, u.dtype) * u, updates)
+
+    return optax.stateless(scaled)
+
+
+def _add_params(factor: ScalarOrSchedule) -> optax.GradientTransformation:
     """Add `factor * params`: `optax.add_decayed_weights`, for a factor of any dtype."""
 
     def init(params: PyTree) -> optax.ScaleByScheduleState | optax.EmptyState:
@@ -158,8 +165,8 @@ def _add_params(factor: optax.ScalarOrSchedule) -> optax.GradientTransformation:
 
 
 def _times(
-    weight_decay: ArrayLike, learning_rate: optax.ScalarOrSchedule
-) -> optax.ScalarOrSchedule:
+    weight_decay: ArrayLike, learning_rate: ScalarOrSchedule
+) -> ScalarOrSchedule:
     """The factor of decoupled weight decay: -lr * weight_decay."""
     if callable(learning_rate):
         return lambda count: -learning_rate(count) * weight_decay

@@ -31,7 +31,7 @@ def trace(
     nesterov: bool = False,
     *,
     storage: str | Format = "float32",
-    seed: int = 0,
+    seed: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Accumulate updates with momentum.
 
@@ -46,7 +46,7 @@ def trace(
         `optax.inject_hyperparams`.
       nesterov: whether to look one step ahead.
       storage: how `b` is kept between steps, as in `scale_by_rmsprop`.
-      seed: seed of the stochastic rounding of narrow storage formats.
+      seed: seed of the stochastic rounding of narrow storage formats; an integer.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `MomentumState`.

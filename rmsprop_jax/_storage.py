@@ -3,10 +3,13 @@
 import dataclasses
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact
+
+Shaped = ArrayLike | jax.ShapeDtypeStruct
 
 
 @runtime_checkable
@@ -21,7 +24,7 @@ class Format(Protocol):
     - `decode` gives the dtype that the arithmetic is done in.
     """
 
-    def init(self, like: Array, fill: ArrayLike, dtype: DTypeLike) -> Array:
+    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
         """Store `fill`, of `dtype`, in the shape and sharding of `like`."""
         ...
 
@@ -38,7 +41,7 @@ class Format(Protocol):
 class Float32:
     """Full precision: float32, or float64 where the parameter is float64."""
 
-    def init(self, like: Array, fill: ArrayLike, dtype: DTypeLike) -> Array:
+    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
         return jnp.full_like(like, fill, dtype=dtype)
 
     def encode(self, x: Array) -> Array:

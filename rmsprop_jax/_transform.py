@@ -40,7 +40,7 @@ def scale_by_rmsprop(
     *,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
-    seed: int = 0,
+    seed: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Divide gradients by the root of the moving average of their squares.
 
@@ -71,7 +71,7 @@ def scale_by_rmsprop(
       nonfinite: what a NaN or inf in the gradient does to its own coordinate:
         "propagate" makes update and state NaN at once; "hold" gives a zero update
         and leaves `s` and `m` as they are.
-      seed: seed of the stochastic rounding of narrow storage formats.
+      seed: seed of the stochastic rounding of narrow storage formats; an integer.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with an `RMSPropState`.
@@ -104,6 +104,7 @@ def scale_by_rmsprop(
     def init(params: PyTree) -> RMSPropState:
         check_parameters(call, params)
         check_injected(call, "decay", decay, below=1.0)
+        check_start(call, initial_scale, bias_correction)
 
         def second_moment(p):
             dtype = real_dtype(arithmetic_dtype(jnp.result_type(p)))
@@ -157,9 +158,15 @@ def check_rule(
     check_number(call, "eps", eps)
     check_number(call, "initial_scale", initial_scale)
     check_choice(call, "nonfinite", nonfinite, ("propagate", "hold"))
-    if bias_correction and not (
-        isinstance(initial_scale, int | float) and initial_scale == 0
-    ):
+    if not isinstance(initial_scale, jax.Array):
+        check_start(call, initial_scale, bias_correction)
+
+
+def check_start(call: str, initial_scale: ArrayLike, bias_correction: bool) -> None:
+    """Refuse a start other than 0 with bias correction, where its value is known."""
+    if isinstance(initial_scale, jax.core.Tracer) or not bias_correction:
+        return
+    if float(initial_scale) != 0:
         raise ValueError(
             f"`{call}(initial_scale={initial_scale}, bias_correction=True)`: bias "
             "correction undoes a start at 0 and means nothing with another. Drop one."

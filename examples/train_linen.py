@@ -1,0 +1,86 @@
+"""Train a classifier of handwritten digits with RMSProp, Flax linen and `TrainState`.
+
+pip install "rmsprop_jax[examples]"
+python train_linen.py
+"""
+
+import argparse
+import functools
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from rich.progress import track
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from rmsprop_jax import scale_by_rmsprop
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(nn.Conv(32, (3, 3), padding="VALID")(images))
+        x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = nn.relu(nn.Dense(64)(x.reshape(len(x), -1)))
+        return nn.Dense(10)(x)
+
+
+def mean_loss(params, apply_fn, images, labels):
+    logits = apply_fn({"params": params}, images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+# Donated: the step writes the new parameters and state over the old ones.
+@functools.partial(jax.jit, donate_argnums=0)
+def train_step(state, images, labels):
+    grads = jax.grad(mean_loss)(state.params, state.apply_fn, images, labels)
+    return state.apply_gradients(grads=grads)
+
+
+@jax.jit
+def evaluate(state, images, labels):
+    logits = state.apply_fn({"params": state.params}, images)
+    accuracy = (logits.argmax(axis=-1) == labels).mean()
+    return mean_loss(state.params, state.apply_fn, images, labels), accuracy
+
+
+def make_optimizer(steps):
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.01, steps // 20, steps)
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        scale_by_rmsprop(decay=0.9),
+        optax.scale_by_schedule(schedule),
+        optax.scale(-1.0),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=600)
+    steps = parser.parse_args().steps
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    images, test_images, labels, test_labels = train_test_split(
+        images, labels.astype(np.int32), test_size=0.25, stratify=labels, random_state=0
+    )
+    network = Network()
+    params = network.init(jax.random.key(0), images[:1])["params"]
+    state = TrainState.create(
+        apply_fn=network.apply, params=params, tx=make_optimizer(steps)
+    )
+    rng = np.random.default_rng(0)
+    for _ in track(range(steps), "Training"):
+        rows = rng.choice(len(labels), 64, replace=False)
+        state = train_step(state, images[rows], labels[rows])
+
+    loss, _ = evaluate(state, images, labels)
+    _, accuracy = evaluate(state, test_images, test_labels)
+    print(f"training loss {loss:.2e}, test accuracy {accuracy:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Gradient clipping before RMSProp, as Keras and TensorFlow do it.
+
+    g <- g * min(1, limit / |g|)        by a norm; nothing for a limit of 0
+    g <- min(max(g, -limit), limit)     by value
+
+`optax.clip_by_global_norm` overflows for gradients above 1e19 in float32 and takes no
+limit that is traced. A NaN makes the norm, and with it every coordinate, NaN.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
+
+from ._storage import real_dtype
+
+
+def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip every coordinate to [-limit, limit]."""
+
+    def clip(g: Array, _: Any) -> Array:
+        bound = _bound(limit, g.dtype)
+        return jnp.clip(g, -bound, bound)
+
+    return optax.stateless_with_tree_map(clip)
+
+
+def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip the norm of every leaf by itself."""
+    return optax.stateless_with_tree_map(lambda g, _: _clip_tree(g, limit))
+
+
+def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip the norm of all leaves together."""
+    return optax.stateless(lambda updates, _: _clip_tree(updates, limit))
+
+
+def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
+    norm = _norm(tree)
+    bound = _bound(limit, norm.dtype)
+    # Written this way round, a NaN norm is not taken for a small one.
+    scale = jnp.where(norm <= bound, 1.0, bound / norm)
+    return jax.tree.map(lambda g: g * scale.astype(real_dtype(g.dtype)), tree)
+
+
+def _bound(limit: ArrayLike, dtype: Any) -> Array:
+    bound = jnp.asarray(limit, dtype)
+    return jnp.where(bound > 0, bound, jnp.inf)
+
+
+def _norm(tree: PyTree) -> Float[Array, ""]:
+    """Compute the norm of a tree without overflow; finite derivatives."""
+    leaves = jax.tree.leaves(tree)
+    dtype = np.result_type(np.float32, *(real_dtype(g.dtype) for g in leaves))
+    sizes = [jnp.abs(g).astype(dtype) for g in leaves if g.size]
+    zero = jnp.zeros((), dtype)
+    largest = functools.reduce(jnp.maximum, map(jnp.max, sizes), zero)
+    unit = lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
+    total = sum((jnp.sum((x / unit) ** 2) for x in sizes), zero)
+    root = jnp.sqrt(jnp.where(total == 0, 1.0, total))
+    return jnp.where(total == 0, 0.0, unit * root)

@@ -1,0 +1,10 @@
+"""Checkpoints in and out: a run moves over in mid-training.
+
+`torch`, `keras` and `optax` each turn what their framework saves into the state of a
+transformation of ours, and back. They are pure: what is given is never changed, and a
+mismatch raises one error that lists every entry. None of them imports its framework.
+"""
+
+from . import keras as keras
+from . import optax as optax
+from . import torch as torch

@@ -1,0 +1,92 @@
+"""Checkpoint files: `.safetensors` without torch, everything else through torch."""
+
+import contextlib
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PREFIX = "state."
+
+
+def load(call: str, source: Any) -> Any:
+    """Read a file where a path is given; give anything else back as it is."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    if Path(source).suffix == ".safetensors":
+        return _load_safetensors(call, source)
+    torch = _import(call, "torch", source, " or save it as .safetensors")
+    return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def save(call: str, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Write a file beside its place, then rename it: whole, or not at all."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(path.suffix, path.stem, path.parent)
+    os.close(handle)
+    try:
+        if path.suffix == ".safetensors":
+            _save_safetensors(call, tree, temporary)
+        else:
+            torch = _import(call, "torch", path, " or save it as .safetensors")
+            torch.save(_map_arrays(torch.as_tensor, tree), temporary)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _load_safetensors(call: str, path: str | os.PathLike) -> dict[str, Any]:
+    safetensors = _import(call, "safetensors", path)
+    with safetensors.safe_open(path, framework="np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+    if "param_groups" not in metadata:
+        return arrays
+    groups = json.loads(metadata["param_groups"])
+    keys = {str(key): key for group in groups for key in group["params"]}
+    state = {}
+    for name, array in arrays.items():
+        key, _, slot = name.removeprefix(_PREFIX).rpartition(".")
+        state.setdefault(keys.get(key, key), {})[slot] = array
+    return {"state": state, "param_groups": groups}
+
+
+def _save_safetensors(call: str, tree: Mapping[str, Any], path: str) -> None:
+    _import(call, "safetensors", path)
+    save_file = importlib.import_module("safetensors.numpy").save_file
+    if "param_groups" not in tree:
+        save_file(_contiguous(tree), path)
+        return
+    flat = {
+        f"{_PREFIX}{key}.{slot}": array
+        for key, kept in tree["state"].items()
+        for slot, array in kept.items()
+    }
+    groups = json.dumps(tree["param_groups"], default=float)
+    save_file(_contiguous(flat), path, {"param_groups": groups})
+
+
+def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
+
+
+def _map_arrays(f: Any, tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _map_arrays(f, value) for key, value in tree.items()}
+    return f(tree) if isinstance(tree, np.ndarray) else tree
+
+
+def _import(call: str, package: str, path: Any, otherwise: str = "") -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"`{call}`: {os.fspath(path)!r} needs {package}; run `pip install "
+            f"{package}`{otherwise}."
+        ) from error

@@ -1,0 +1,91 @@
+"""How the axes of one framework's array lie in another's, as data."""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Side = tuple[tuple[str, ...], ...]
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Reshape, permute, reshape: `"o (c h w) -> (h w c) o"` takes `before` to `after`.
+
+    Parentheses group the axes that one framework keeps flat; `sizes` holds the lengths
+    of all but one axis of each group.
+    """
+
+    before: Side
+    after: Side
+    sizes: Mapping[str, int]
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Rearrange `x`, in whatever dtype; ValueError if it has another shape."""
+        lengths = self._lengths(x.shape)
+        axes, wanted = _flat(self.before), _flat(self.after)
+        x = x.reshape([lengths[axis] for axis in axes])
+        x = x.transpose([axes.index(axis) for axis in wanted])
+        return x.reshape([math.prod(lengths[a] for a in group) for group in self.after])
+
+    def inverse(self) -> "Layout":
+        """Give the layout that undoes this one."""
+        return Layout(self.after, self.before, self.sizes)
+
+    def _lengths(self, shape: Shape) -> dict[str, int]:
+        if len(shape) != len(self.before):
+            raise ValueError(f"{len(self.before)} axes expected, got {len(shape)}")
+        lengths = dict(self.sizes)
+        for size, group in zip(shape, self.before, strict=True):
+            known = math.prod(lengths.get(axis, 1) for axis in group)
+            unknown = [axis for axis in group if axis not in lengths]
+            rest, left = divmod(size, known)
+            if left or (rest != 1 and not unknown):
+                raise ValueError(f"{size} is no multiple of {known}")
+            lengths |= dict.fromkeys(unknown, rest)
+        return lengths
+
+
+def parse_layout(call: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
+    """Read a pattern such as `"o i -> i o"`."""
+    sides = [_parse_side(side) for side in pattern.split("->")]
+    axes = [_flat(side) for side in sides]
+    named_once = all(len(set(side)) == len(side) for side in axes)
+    if len(sides) != 2 or not named_once or set(axes[0]) != set(axes[-1]):
+        raise ValueError(
+            f"`{call}`: a layout must name each axis once on both sides of one '->', "
+            f"like 'o i h w -> h w i o'; got {pattern!r}."
+        )
+    for group in itertools.chain(*sides):
+        unknown = [axis for axis in group if axis not in sizes]
+        if len(unknown) > 1:
+            raise ValueError(
+                f"`{call}`: the layout {pattern!r} needs the lengths of all but one of "
+                f"{', '.join(group)}; got {dict(sizes)}. Write ('path', {pattern!r}, "
+                f"{{{unknown[0]!r}: ...}})."
+            )
+    return Layout(sides[0], sides[1], sizes)
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """Bring an array of any framework to NumPy, without importing that framework."""
+    if hasattr(x, "detach"):  # a torch tensor
+        x = x.detach().cpu()
+        # NumPy knows neither bfloat16 nor float8, and torch will not convert them.
+        x = x.float() if re.search("bfloat16|float8", str(x.dtype)) else x
+        return x.resolve_conj().numpy()
+    return np.asarray(x)
+
+
+def _parse_side(side: str) -> Side:
+    tokens = re.findall(r"\(([^()]*)\)|([^\s()]+)", side)
+    return tuple(tuple((group or axis).split()) for group, axis in tokens)
+
+
+def _flat(side: Side) -> list[str]:
+    return [axis for group in side for axis in group]

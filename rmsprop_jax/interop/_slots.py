@@ -1,0 +1,167 @@
+"""What an optimizer state keeps, wherever in it: found, read and replaced by path."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .._storage import Format, find_format
+from ._mapping import path_name
+
+# Field by field of every state class that is read or written. By name, since some of
+# optax's classes are private and their states are not.
+_FIELDS: dict[str, dict[str, str]] = {
+    "rmsprop_jax.RMSPropState": {"count": "count", "s": "s", "m": "m"},
+    "rmsprop_jax.MomentumState": {"step": "count", "trace": "b"},
+    "optax.TraceState": {"trace": "b"},
+    "optax.ScaleByRmsState": {"nu": "nu"},
+    "optax.ScaleByRmsWithCountState": {"count": "count", "nu": "nu"},
+    "optax.ScaleByRStdDevState": {"mu": "mu", "nu": "nu"},
+    "optax.ScaleByRStdDevWithCountState": {"count": "count", "mu": "mu", "nu": "nu"},
+    "optax.ScaleByScheduleState": {"count": "count"},
+    "optax.WrappedScheduleState": {"count": "count"},
+    "optax.InjectHyperparamsState": {"count": "count"},
+    "optax.InjectStatefulHyperparamsState": {"count": "count"},
+    "optax.MultiStepsState": {"gradient_step": "count"},
+}
+
+Slots = dict[str, dict[str, Any]]
+Visit = Callable[[str, str, str, Any], Any]
+
+
+def read(call: str, state: PyTree) -> Slots:
+    """Give the arrays of a state as {slot: {path: array}}, stored as they are.
+
+    The slots are s, m and b (ours), nu, mu and b (optax's), and count, where the class
+    that holds the count stands for the path.
+    """
+    slots: Slots = {}
+
+    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
+        kept = slots.setdefault(slot, {})
+        if slot == "count":
+            path = owner
+        elif path in kept:
+            raise ValueError(
+                f"`{call}`: the state keeps two arrays {slot} for the parameter at "
+                f"{path!r}; it must have one RMSProp for each parameter."
+            )
+        kept[path] = leaf
+        return leaf
+
+    _map_slots(visit, state)
+    return slots
+
+
+def write(
+    call: str, template: PyTree, values: Slots, count: int | None, storage: str | Format
+) -> PyTree:
+    """Put values in place of the arrays of a template, in its dtypes and shardings.
+
+    A slot without values, and a count that is None, stay as they are.
+    """
+    format_ = find_format(call, storage)
+
+    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
+        if slot == "count":
+            return leaf if count is None else place(_fit(count, leaf), leaf)
+        if slot not in values:
+            return leaf
+        if owner.startswith("optax."):
+            return place(values[slot][path], leaf)
+        return _store(call, format_, values[slot][path], leaf)
+
+    return _map_slots(visit, template)
+
+
+def decode(
+    call: str, stored: Mapping[str, Any], storage: str | Format
+) -> dict[str, np.ndarray]:
+    """Read stored arrays, at the precision that the arithmetic has."""
+    format_ = find_format(call, storage)
+    return {path: np.asarray(format_.decode(x)) for path, x in stored.items()}
+
+
+def _store(call: str, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
+    """Keep one array as the template keeps it: the only way into narrow storage."""
+    wide = jax.eval_shape(format_.decode, like).dtype
+    stored = format_.encode(place(value, like, wide))
+    if stored.dtype != like.dtype:
+        raise ValueError(
+            f"`{call}(storage=...)`: the template keeps its moments in {like.dtype}, "
+            f"got {format_}. Pass the storage that the transformation was built with."
+        )
+    return stored
+
+
+def _fit(count: int, like: Any) -> int:
+    return min(count, int(np.iinfo(like.dtype).max))
+
+
+def place(value: Any, like: Any, dtype: Any = None) -> jax.Array:
+    """Cast to the dtype of `like`, or to `dtype`, and put where `like` lives."""
+    value = np.asarray(value).astype(like.dtype if dtype is None else dtype)
+    sharding = getattr(like, "sharding", None)
+    # An array that was never placed may still meet parameters on any device.
+    if sharding is None or not getattr(like, "committed", True):
+        return jnp.asarray(value)
+    return jax.device_put(value, sharding)
+
+
+def lr_in_momentum(state: PyTree) -> frozenset[bool]:
+    """Tell from the chains of a state whether its buffers have seen the learning rate.
+
+    A buffer right behind the second moment holds directions, any other one steps.
+    """
+    found = set()
+    for node in _nodes(state):
+        links = node if type(node) is tuple else ()
+        slots = [set(_fields(link).values()) for link in links]
+        moments = [i for i, kept in enumerate(slots) if kept & {"s", "nu"}]
+        buffers = [i for i, kept in enumerate(slots) if "b" in kept]
+        found |= {b != s + 1 for s, b in itertools.product(moments, buffers) if s < b}
+    return frozenset(found)
+
+
+def _map_slots(visit: Visit, node: PyTree) -> PyTree:
+    """Rebuild a state with `visit(owner, slot, path, leaf)` for the leaves of slots."""
+    fields = {
+        field: _map_field(visit, _class(node), slot, getattr(node, field))
+        for field, slot in _fields(node).items()
+    }
+    node = node._replace(**fields) if fields else node
+    children, treedef = _open(node)
+    if not children:
+        return node
+    return jax.tree.unflatten(treedef, [_map_slots(visit, x) for x in children])
+
+
+def _map_field(visit: Visit, owner: str, slot: str, tree: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: visit(owner, slot, path_name(path), leaf), tree
+    )
+
+
+def _nodes(node: PyTree) -> Iterator[Any]:
+    yield node
+    for child in _open(node)[0]:
+        yield from _nodes(child)
+
+
+def _open(node: PyTree) -> tuple[list[Any], Any]:
+    """Flatten by one level; an array has nothing in it."""
+    children, treedef = jax.tree.flatten(node, is_leaf=lambda x: x is not node)
+    is_array = len(children) == 1 and children[0] is node
+    return [] if is_array else children, treedef
+
+
+def _fields(node: Any) -> dict[str, str]:
+    return _FIELDS.get(_class(node), {})
+
+
+def _class(node: Any) -> str:
+    return f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}"
