@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from ._checks import check_number
 from ._leaves import is_inexact, map_leaves
 from ._momentum import trace
-from ._storage import Format, arithmetic_dtype, lift, lower, real_dtype
+from ._storage import Format, arithmetic_dtype, find_format, lift, lower, real_dtype
 from ._transform import check_rule, scale_by_rmsprop
 
 ScalarOrSchedule = ArrayLike | np.generic | optax.Schedule
@@ -95,6 +95,7 @@ def rmsprop(
     if weight_decay is not None:
         check_number(call, "weight_decay", weight_decay)
 
+    format_ = find_format(call, storage)
     scale = _scale_by_learning_rate(learning_rate)
     links = [
         scale_by_rmsprop(
@@ -104,14 +105,14 @@ def rmsprop(
             eps_in_sqrt,
             centered,
             bias_correction,
-            storage=storage,
+            storage=format_,
             nonfinite=nonfinite,
             seed=seed,
         ),
         scale,
     ]
     if momentum is not None:
-        buffer = trace(momentum, nesterov, storage=storage, seed=seed)
+        buffer = trace(momentum, nesterov, storage=format_, seed=seed)
         links.insert(2 if lr_in_momentum else 1, buffer)
     if weight_decay is not None and decoupled_weight_decay:
         step = _times(weight_decay, learning_rate)

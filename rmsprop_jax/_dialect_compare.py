@@ -71,10 +71,9 @@ def simulate(
 
 def differences(a: str, b: str) -> list[str]:
     """Say in sentences how the rules and the defaults of two dialects differ."""
-    one, two = DIALECTS[a], DIALECTS[b]
     sentences = []
     for say in (_start, _eps_place, _momentum, _centered, _weight_decay):
-        first, second = say(one), say(two)
+        first, second = say(a), say(b)
         if first != second:
             sentences.append(f"{a} {first}; {b} {second}.")
     if "torch" in (a, b) and a != b:
@@ -105,32 +104,37 @@ def obstacle(a: str, b: str) -> str:
     return "eps has another place, and an epsilon of 0 means 1e-7 in tf-keras"
 
 
-def _start(facts: Dialect) -> str:
-    return f"starts `s` at {facts.initial_scale:g}"
+def _start(name: str) -> str:
+    return f"starts `s` at {DIALECTS[name].initial_scale:g}"
 
 
-def _eps_place(facts: Dialect) -> str:
-    if facts.eps_in_sqrt is None:
+def _eps_place(name: str) -> str:
+    in_sqrt = DIALECTS[name].eps_in_sqrt
+    if "eps" not in parameters(name):
+        return "has no eps"
+    if in_sqrt is None:
         return "adds eps to the root without momentum and under it with momentum"
-    return f"adds eps {'under' if facts.eps_in_sqrt else 'to'} the root"
+    return f"adds eps {'under' if in_sqrt else 'to'} the root"
 
 
-def _momentum(facts: Dialect) -> str:
-    if facts.lr_in_momentum is None:
-        return "has no momentum"
-    if facts.lr_in_momentum:
-        return "accumulates steps (b <- momentum*b + lr*u)"
-    return "accumulates directions (b <- momentum*b + u)"
+def _momentum(name: str) -> str:
+    says = {
+        None: "has no momentum",
+        True: "accumulates steps (b <- momentum*b + lr*u)",
+        False: "accumulates directions (b <- momentum*b + u)",
+    }
+    return says[DIALECTS[name].lr_in_momentum]
 
 
-def _centered(facts: Dialect) -> str:
+def _centered(name: str) -> str:
     says = {None: "can be", True: "is always", False: "is never"}
-    return f"{says[facts.centered]} centered"
+    return f"{says[DIALECTS[name].centered]} centered"
 
 
-def _weight_decay(facts: Dialect) -> str:
-    kind = {"none": "no", "either": "coupled or decoupled"}
-    return f"has {kind.get(facts.weight_decay, facts.weight_decay)} weight decay"
+def _weight_decay(name: str) -> str:
+    kind = DIALECTS[name].weight_decay
+    says = {"none": "no", "either": "coupled or decoupled"}
+    return f"has {says.get(kind, kind)} weight decay"
 
 
 def _defaults(a: str, b: str) -> list[str]:

@@ -83,8 +83,9 @@ def main(argv: list[str]) -> int:
     unknown = [name for name in arguments.names if name not in DIALECTS]
     if unknown:
         parser.error(f"no dialect {unknown[0]!r}; there are {', '.join(DIALECTS)}.")
-    if len(arguments.names) not in (0, 2):
-        parser.error(f"name two dialects, or none; got {len(arguments.names)}.")
+    if len(arguments.names) not in (0, 2) or len(set(arguments.names)) == 1:
+        got = " ".join(arguments.names)
+        parser.error(f"name two different dialects, or none; got {got}.")
     if arguments.names:
         show = _json_comparison if arguments.json else comparison
         print(show(*arguments.names))
@@ -138,14 +139,16 @@ def _row(name: str, facts: Dialect) -> dict[str, str]:
     place = {None: "to root; under with momentum", True: "under root", False: "to root"}
     order = {None: "none", True: "steps", False: "directions"}
     centered = {None: "can be", True: "always", False: "never"}
-    eps = f"{defaults['eps']:g}" if "eps" in defaults else "none"
+    eps = "none"
+    if "eps" in defaults:
+        eps = f"{defaults['eps']:g}, {place[facts.eps_in_sqrt]}"
     momentum = order[facts.lr_in_momentum]
     if facts.lr_in_momentum is not None:
         momentum += f", {defaults['momentum'] or 0:g}"
     return {
         "dialect": name,
         "s starts at": f"{facts.initial_scale:g}",
-        "eps": f"{eps}, {place[facts.eps_in_sqrt]}",
+        "eps": eps,
         "decay": f"{defaults['decay']:g}",
         "momentum": momentum,
         "centered": centered[facts.centered],

@@ -101,10 +101,13 @@ def load() -> Data:
     """Split the images, always in the same way."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, labels.astype(np.int32), test_size=0.25, stratify=labels, random_state=0
+    labels = labels.astype(np.int32)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=0
     )
-    return Data(Digits(train_images, train_labels), Digits(test_images, test_labels))
+    return Data(
+        Digits(images[train], labels[train]), Digits(images[test], labels[test])
+    )
 
 
 def chain(contender: Contender, steps: int) -> optax.GradientTransformation:

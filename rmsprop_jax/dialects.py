@@ -27,10 +27,12 @@ from ._complex import split_complex
 from ._dialect_facts import DIALECTS, OURS
 from ._storage import Format, find_format
 
-_BOUNDS = {
-    "learning_rate": {"at_least": -float("inf")},
-    "decay": {"below": 1.0},
-    "momentum": {"below": 1.0},
+_AT_LEAST = {"learning_rate": -float("inf")}
+_BELOW = {"decay": 1.0, "momentum": 1.0}
+_KERAS_CLIPS = {
+    "clipnorm": clip_by_variable_norm,
+    "clipvalue": clip_by_value,
+    "global_clipnorm": clip_by_global_norm,
 }
 
 
@@ -192,22 +194,20 @@ def keras(
         (storage, nonfinite, seed),
         centered=centered,
     )
-    clips = {
-        "clipnorm": (clip_by_variable_norm, clipnorm),
-        "clipvalue": (clip_by_value, clipvalue),
-        "global_clipnorm": (clip_by_global_norm, global_clipnorm),
-    }
-    given = {name: clip for name, clip in clips.items() if clip[1] is not None}
+    limits = dict(
+        clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm
+    )
+    given = {name: limit for name, limit in limits.items() if limit is not None}
     if len(given) > 1:
-        values = ", ".join(f"{name}={limit}" for name, (_, limit) in given.items())
+        values = ", ".join(f"{name}={limit}" for name, limit in given.items())
         raise ValueError(
             f"`dialects.keras({values})`: Keras clips in one way only. Pass one of "
             "`clipnorm`, `clipvalue` and `global_clipnorm`, or put others before it "
             "with `optax.chain`."
         )
-    for name, (clip, limit) in given.items():
+    for name, limit in given.items():
         check_number("dialects.keras", name, limit)
-        tx = _after(clip(limit), tx)
+        tx = _after(_KERAS_CLIPS[name](limit), tx)
     return tx
 
 
@@ -790,7 +790,8 @@ def _check(call: str, name: str, value: Any) -> None:
     ours = OURS.get(name, name)
     if value is None or (ours == "learning_rate" and callable(value)):
         return
-    check_number(call, name, value, **_BOUNDS.get(ours, {}))
+    at_least, below = _AT_LEAST.get(ours, 0.0), _BELOW.get(ours, float("inf"))
+    check_number(call, name, value, at_least=at_least, below=below)
 
 
 def _init(

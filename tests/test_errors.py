@@ -1,0 +1,166 @@
+"""Every message that a user can meet, read word by word."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from rmsprop_jax import rmsprop, scale_by_rmsprop
+
+AT_CONSTRUCTION = [
+    (dict(decay=1.5), ValueError, r"decay=.*\[0, 1\); got 1.5.*optax.scale_by_rss"),
+    (dict(decay=1.0), ValueError, r"decay=.*\[0, 1\); got 1.0"),
+    (dict(decay=-0.1), ValueError, r"decay=.*\[0, 1\); got -0.1"),
+    (dict(decay=float("nan")), ValueError, r"decay=.*got nan"),
+    (dict(eps=-1e-8), ValueError, r"eps=.*\[0, inf\); got -1e-08"),
+    (dict(initial_scale=-1.0), ValueError, r"initial_scale=.*\[0, inf\); got -1.0"),
+    (dict(storage="float8"), ValueError, r"storage=.*'float32'.*got 'float8'"),
+    (dict(nonfinite="skip"), ValueError, r"nonfinite=.*'propagate', 'hold'.*'skip'"),
+    (
+        dict(initial_scale=1.0, bias_correction=True),
+        ValueError,
+        r"initial_scale=1.0, bias_correction=True.*Drop one",
+    ),
+    (dict(decay=jnp.ones(3)), TypeError, r"decay=.*scalar"),
+]
+OF_RMSPROP = [
+    (dict(momentum=1.0), ValueError, r"momentum=.*\[0, 1\); got 1.0"),
+    (dict(weight_decay=-0.1), ValueError, r"weight_decay=.*\[0, inf\); got -0.1"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "match"), AT_CONSTRUCTION)
+def test_scale_by_rmsprop_names_itself(options, error, match):
+    with pytest.raises(error, match=f"`scale_by_rmsprop.*{match}"):
+        scale_by_rmsprop(**options)
+
+
+@pytest.mark.parametrize(("options", "error", "match"), AT_CONSTRUCTION + OF_RMSPROP)
+def test_rmsprop_names_itself(options, error, match):
+    with pytest.raises(error, match=rf"`rmsprop\(.*{match}"):
+        rmsprop(0.1, **options)
+
+
+def test_a_schedule_for_a_number_names_the_way():
+    """In a process of its own: here the annotations are enforced and speak first."""
+    code = "import rmsprop_jax; rmsprop_jax.rmsprop(0.1, decay=lambda count: 0.9)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "TypeError: `rmsprop(decay=...)` must be a number; got a function" in (
+        done.stderr
+    )
+    assert "`optax.inject_hyperparams(rmsprop)(..., decay=...)`" in done.stderr
+
+
+def test_an_injected_start_is_checked_at_init():
+    tx = optax.inject_hyperparams(rmsprop)(0.1, initial_scale=1.0, bias_correction=True)
+    with pytest.raises(ValueError, match="Drop one"):
+        tx.init(jnp.ones(2))
+    tx = optax.inject_hyperparams(rmsprop)(0.1, bias_correction=True)
+    tx.init(jnp.ones(2))
+
+
+def test_a_number_injected_out_of_range_is_checked_at_init():
+    tx = optax.inject_hyperparams(rmsprop)(0.1, decay=lambda _: 1.5)
+    with pytest.raises(ValueError, match=r"decay=.*\[0, 1\); got 1.5"):
+        tx.init(jnp.ones(2))
+    tx = optax.inject_hyperparams(rmsprop)(0.1, momentum=0.9999)
+    with pytest.raises(ValueError, match=r"momentum=.*hyperparam_dtype=jnp.float32"):
+        tx.init(jnp.ones(2, jnp.bfloat16))
+
+
+PARAMETERS = [
+    ({"a": {"b": jnp.ones(2, jnp.int32)}}, r"\['a'\]\['b'\].*int32.*optax.masked"),
+    ({"a": jnp.ones(2, bool)}, r"\['a'\].*bool.*optax.partition"),
+    ({"a": 3}, r"\['a'\].*int"),
+    ([jnp.ones(1), "relu"], r"\[1\] must be an array; got str.*is_inexact_array"),
+    (jnp.ones(2, jnp.int8), r"the root.*int8"),
+]
+
+
+@pytest.mark.parametrize(("params", "match"), PARAMETERS)
+@pytest.mark.parametrize("make", (scale_by_rmsprop, lambda: rmsprop(0.1, momentum=0.9)))
+def test_init_names_the_leaf(params, match, make):
+    with pytest.raises(TypeError, match=match):
+        make().init(params)
+
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3)}}
+GRADIENTS = [
+    ({"w": jnp.ones((2, 3))}, ValueError, r"no gradient for .*\['b'\]\['c'\]"),
+    (
+        {**PARAMS, "x": jnp.ones(1)},
+        ValueError,
+        r"no state for the gradient at \['x'\].*optax.masked",
+    ),
+    (
+        {"w": jnp.ones((2, 3)), "b": [jnp.ones(3)]},
+        ValueError,
+        r"\['b'\]\[0\].*\['b'\]\['c'\]",
+    ),
+    (
+        {"w": jnp.ones((3, 2)), "b": {"c": jnp.ones(3)}},
+        ValueError,
+        r"\['w'\] must have the shape.*\(2, 3\); got \(3, 2\)",
+    ),
+    (
+        {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3, jnp.int32)}},
+        TypeError,
+        r"\['b'\]\['c'\] must be a floating point.*got int32",
+    ),
+    (
+        {"w": jnp.ones((2, 3)), "b": {"c": "nothing"}},
+        TypeError,
+        r"\['b'\]\['c'\] must be a floating point.*got str",
+    ),
+    (
+        {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3, jnp.complex64)}},
+        TypeError,
+        r"\['b'\]\['c'\] is complex64.*float32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("gradients", "error", "match"), GRADIENTS)
+@pytest.mark.parametrize(
+    "options", ({}, dict(momentum=0.9), dict(weight_decay=0.1), dict(centered=True))
+)
+def test_update_names_the_leaf_and_leaves_the_state(gradients, error, match, options):
+    tx = rmsprop(0.1, **options)
+    state = tx.init(PARAMS)
+    before = jax.tree.map(jnp.copy, state)
+    with pytest.raises(error, match=match):
+        tx.update(gradients, state, PARAMS)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), state, before)
+    assert all(jax.tree.leaves(same))
+
+
+def test_complex_gradients_are_told_from_the_state_alone():
+    tx = scale_by_rmsprop(centered=True)
+    with pytest.raises(TypeError, match=r"the root is complex64.*float32"):
+        tx.update(jnp.ones(2, jnp.complex64), tx.init(jnp.ones(2)))
+
+
+def test_a_parameter_that_was_none():
+    tx = scale_by_rmsprop()
+    with pytest.raises(ValueError, match=r"\['a'\] has no state.*None at `init`"):
+        tx.update({"a": jnp.ones(2)}, tx.init({"a": None}))
+
+
+def test_a_tree_of_the_same_names_and_another_type():
+    tx = scale_by_rmsprop()
+    with pytest.raises(ValueError, match="expected PyTreeDef.*got PyTreeDef"):
+        tx.update((jnp.ones(2),), tx.init([jnp.ones(2)]))
+
+
+@pytest.mark.parametrize("decoupled", (False, True))
+def test_weight_decay_needs_parameters(decoupled):
+    tx = rmsprop(0.1, weight_decay=0.1, decoupled_weight_decay=decoupled)
+    with pytest.raises(ValueError, match=r"weight_decay=.*update\(updates, state, p"):
+        tx.update(PARAMS, tx.init(PARAMS))
+
+
+def test_without_weight_decay_no_parameters_are_needed():
+    tx = rmsprop(0.1, momentum=0.9)
+    tx.update(PARAMS, tx.init(PARAMS))
