@@ -8,6 +8,7 @@ from collections.abc import Callable
 from . import __version__
 
 COMMANDS = {
+    "bench": ("rmsprop_jax.bench", "time a step beside that of optax.rmsprop"),
     "demo": ("rmsprop_jax.demo", "train on digits beside SGD, AdaGrad and Adam"),
 }
 

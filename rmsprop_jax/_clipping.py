@@ -24,16 +24,20 @@ from ._storage import real_dtype
 def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
     """Clip every coordinate to [-limit, limit]."""
 
-    def clip(g: Array, _: Any) -> Array:
+    def clip(g: Array) -> Array:
         bound = _bound(limit, g.dtype)
         return jnp.clip(g, -bound, bound)
 
-    return optax.stateless_with_tree_map(clip)
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
 
 
 def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
     """Clip the norm of every leaf by itself."""
-    return optax.stateless_with_tree_map(lambda g, _: _clip_tree(g, limit))
+
+    def clip(g: Array) -> Array:
+        return _clip_tree(g, limit)
+
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
 
 
 def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:

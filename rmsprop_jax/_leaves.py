@@ -108,6 +108,8 @@ def check_kinds(call: str, updates: PyTree, like: PyTree) -> None:
     if jax.tree.structure(like) != treedef:
         return  # nothing to compare with, or for `map_leaves` to report
     for (path, g), x in zip(named, jax.tree.leaves(like), strict=True):
+        if not (is_inexact(g) and is_inexact(x)):
+            continue
         if jnp.iscomplexobj(g) != jnp.iscomplexobj(x):
             raise TypeError(
                 f"`{call}.update`: the gradient at {_name(path)} is {_dtype(g)} and "

@@ -79,7 +79,7 @@ RECIPES = {
             ),
             Number("rate_factor", 0.97, CODE, _EFFICIENTNET, "in the paper too"),
             Number("epochs_per_factor", 2.4, CODE, _EFFICIENTNET, "in steps"),
-            Number("warmup_epochs", 5, CODE, _EFFICIENTNET, "from a rate of 0"),
+            Number("warmup_epochs", 5.0, CODE, _EFFICIENTNET, "from a rate of 0"),
             Number("decay", 0.9, CODE, _EFFICIENTNET, "in the paper too"),
             Number("momentum", 0.9, CODE, _EFFICIENTNET, "in the paper too"),
             Number("eps", 0.001, CODE, _EFFICIENTNET, "not in the paper"),
@@ -101,7 +101,7 @@ RECIPES = {
             Number("learning_rate", 0.016, CODE, _MNASNET, "for a batch of 256"),
             Number("rate_factor", 0.97, CODE, _MNASNET),
             Number("epochs_per_factor", 2.4, CODE, _MNASNET, "in steps"),
-            Number("warmup_epochs", 5, CODE, _MNASNET, "from a rate of 0"),
+            Number("warmup_epochs", 5.0, CODE, _MNASNET, "from a rate of 0"),
             Number("decay", 0.9, CODE, _MNASNET),
             Number("momentum", 0.9, CODE, _MNASNET),
             Number("eps", 0.001, CODE, _MNASNET),
@@ -122,7 +122,7 @@ RECIPES = {
         numbers=(
             Number("learning_rate", 0.045, PAPER, _MOBILENET_V2, "batch 96"),
             Number("rate_factor", 0.98, PAPER, _MOBILENET_V2),
-            Number("epochs_per_factor", 1, PAPER, _MOBILENET_V2),
+            Number("epochs_per_factor", 1.0, PAPER, _MOBILENET_V2),
             Number("decay", 0.9, PAPER, _MOBILENET_V2),
             Number("momentum", 0.9, PAPER, _MOBILENET_V2),
             Number(
@@ -155,7 +155,7 @@ RECIPES = {
                 "8 x 128 images; three copies of the command agree",
             ),
             Number("rate_factor", 0.973, REPORTED, _TORCHVISION_README),
-            Number("epochs_per_factor", 2, REPORTED, _TORCHVISION_README),
+            Number("epochs_per_factor", 2.0, REPORTED, _TORCHVISION_README),
             Number("decay", 0.9, CODE, _TORCHVISION),
             Number("momentum", 0.9, CODE, _TORCHVISION, "the script's default"),
             Number("eps", 0.0316, CODE, _TORCHVISION, "sqrt(0.001): outside the root"),
@@ -175,7 +175,7 @@ RECIPES = {
                 "50 workers with batches of 32",
             ),
             Number("rate_factor", 0.94, PAPER, _INCEPTION_V3),
-            Number("epochs_per_factor", 2, PAPER, _INCEPTION_V3),
+            Number("epochs_per_factor", 2.0, PAPER, _INCEPTION_V3),
             Number("decay", 0.9, PAPER, _INCEPTION_V3),
             Number(
                 "momentum",
@@ -202,7 +202,7 @@ RECIPES = {
         numbers=(
             Number("learning_rate", 0.045, PAPER, _INCEPTION_V4, "20 workers"),
             Number("rate_factor", 0.94, PAPER, _INCEPTION_V4),
-            Number("epochs_per_factor", 2, PAPER, _INCEPTION_V4),
+            Number("epochs_per_factor", 2.0, PAPER, _INCEPTION_V4),
             Number("decay", 0.9, PAPER, _INCEPTION_V4),
             Number("momentum", 0.9, CODE, _INCEPTION_V4_CODE, "not in the paper"),
             Number("eps", 1.0, PAPER, _INCEPTION_V4),

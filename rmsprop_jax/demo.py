@@ -125,7 +125,7 @@ def chain(contender: Contender, steps: int) -> optax.GradientTransformation:
 
 def marks(steps: int) -> list[int]:
     """Give the steps at which the training loss is taken: about forty."""
-    return [*range(0, steps, max(1, steps // 40)), steps]
+    return [*range(0, steps, max(5, steps // 40)), steps]
 
 
 @functools.partial(jax.jit, static_argnames="graph")

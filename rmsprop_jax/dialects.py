@@ -761,6 +761,7 @@ def _build(
     """Make the `rmsprop` of a dialect from its numbers, in its own words."""
     call, facts = f"dialects.{dialect}", DIALECTS[dialect]
     storage, nonfinite, seed = keep
+    numbers = {name: value for name, value in numbers.items() if value is not None}
     find_format(call, storage)
     check_choice(call, "nonfinite", nonfinite, ("propagate", "hold"))
     for name, value in numbers.items():
@@ -783,29 +784,30 @@ def _build(
         seed=seed,
         **arguments,
     )
-    return tx._replace(init=_init(call, numbers, tx))
+    return _checked_at_init(call, numbers, tx)
 
 
 def _check(call: str, name: str, value: Any) -> None:
     ours = OURS.get(name, name)
-    if value is None or (ours == "learning_rate" and callable(value)):
+    if ours == "learning_rate" and callable(value):
         return
     at_least, below = _AT_LEAST.get(ours, 0.0), _BELOW.get(ours, float("inf"))
     check_number(call, name, value, at_least=at_least, below=below)
 
 
-def _init(
+def _checked_at_init(
     call: str, numbers: dict[str, Any], tx: optax.GradientTransformationExtraArgs
-) -> optax.TransformInitFn:
+) -> optax.GradientTransformationExtraArgs:
     """Refuse a number that injection has rounded, in the words of the dialect."""
 
     def init(params: PyTree) -> Any:
         for name, value in numbers.items():
-            if OURS.get(name, name) in ("decay", "momentum"):
-                check_injected(call, name, value, below=1.0)
+            below = _BELOW.get(OURS.get(name, name))
+            if below is not None:
+                check_injected(call, name, value, below=below)
         return tx.init(params)
 
-    return init
+    return optax.GradientTransformationExtraArgs(init, tx.update)
 
 
 def _after(

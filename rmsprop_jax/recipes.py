@@ -34,8 +34,8 @@ class _Options(TypedDict, total=False):
 
 
 def efficientnet(
-    batch_size: float,
-    steps_per_epoch: float,
+    batch_size: int | float,
+    steps_per_epoch: int | float,
     weight_decay_mask: _Mask,
     **options: Unpack[_Options],
 ) -> optax.GradientTransformationExtraArgs:
@@ -69,8 +69,8 @@ def efficientnet(
 
 
 def mnasnet(
-    batch_size: float,
-    steps_per_epoch: float,
+    batch_size: int | float,
+    steps_per_epoch: int | float,
     weight_decay_mask: _Mask,
     **options: Unpack[_Options],
 ) -> optax.GradientTransformationExtraArgs:
@@ -94,7 +94,7 @@ def mnasnet(
 
 
 def mobilenet_v2(
-    steps_per_epoch: float, weight_decay_mask: _Mask, **options: Unpack[_Options]
+    steps_per_epoch: int | float, weight_decay_mask: _Mask, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp as MobileNetV2 was trained on ImageNet.
 
@@ -123,7 +123,7 @@ def mobilenet_v2(
 
 
 def mobilenet_v3_torchvision(
-    steps_per_epoch: float, **options: Unpack[_Options]
+    steps_per_epoch: int | float, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp as torchvision trained MobileNetV3 on ImageNet.
 
@@ -151,7 +151,7 @@ def mobilenet_v3_torchvision(
 
 
 def inception_v3(
-    steps_per_epoch: float, weight_decay_mask: _Mask, **options: Unpack[_Options]
+    steps_per_epoch: int | float, weight_decay_mask: _Mask, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp as Inception v3 was trained on ImageNet.
 
@@ -180,7 +180,7 @@ def inception_v3(
 
 
 def inception_v4(
-    steps_per_epoch: float, weight_decay_mask: _Mask, **options: Unpack[_Options]
+    steps_per_epoch: int | float, weight_decay_mask: _Mask, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp as Inception v4 was trained on ImageNet: `inception_v3`, unclipped.
 
@@ -209,7 +209,7 @@ def inception_v4(
 
 
 def dqn_nature(
-    loss: str, batch_size: float = 32, **options: Unpack[_Options]
+    loss: str, batch_size: int | float = 32, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of the Nature DQN.
 
@@ -278,10 +278,10 @@ def dqn_zoo(**options: Unpack[_Options]) -> optax.GradientTransformationExtraArg
 
 
 def a3c(
-    learning_rate: float,
-    eps: float,
-    initial_scale: float,
-    total_steps: float,
+    learning_rate: int | float,
+    eps: int | float,
+    initial_scale: int | float,
+    total_steps: int | float,
     **options: Unpack[_Options],
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of A3C, as far as its paper goes.
@@ -315,7 +315,7 @@ def a3c(
 
 
 def a2c_baselines(
-    total_timesteps: float, batch_size: float, **options: Unpack[_Options]
+    total_timesteps: int | float, batch_size: int | float, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of A2C in OpenAI Baselines.
 
@@ -345,7 +345,7 @@ def a2c_baselines(
 
 
 def acer_baselines(
-    total_updates: float, **options: Unpack[_Options]
+    total_updates: int | float, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of ACER in OpenAI Baselines.
 
@@ -394,7 +394,9 @@ def a2c_sb3(**options: Unpack[_Options]) -> optax.GradientTransformationExtraArg
 
 
 def impala(
-    total_frames: float, frames_per_update: float, **options: Unpack[_Options]
+    total_frames: int | float,
+    frames_per_update: int | float,
+    **options: Unpack[_Options],
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of IMPALA.
 
@@ -425,7 +427,7 @@ def impala(
 
 
 def torchbeast(
-    total_steps: float, steps_per_update: float, **options: Unpack[_Options]
+    total_steps: int | float, steps_per_update: int | float, **options: Unpack[_Options]
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of TorchBeast's IMPALA.
 
@@ -485,8 +487,8 @@ def _numbers(recipe: str) -> dict[str, float]:
 
 def _mobile(
     recipe: str,
-    batch_size: float,
-    steps_per_epoch: float,
+    batch_size: int | float,
+    steps_per_epoch: int | float,
     mask: _Mask,
     options: _Options,
 ) -> optax.GradientTransformationExtraArgs:
@@ -529,7 +531,7 @@ def _clipped(
 
 
 def _staircase(
-    recipe: str, n: dict[str, float], steps_per_epoch: float
+    recipe: str, n: dict[str, float], steps_per_epoch: int | float
 ) -> optax.Schedule:
     """Multiply the rate by a factor every few epochs, after a linear warm-up."""
     check_number(f"recipes.{recipe}", "steps_per_epoch", steps_per_epoch, at_least=1.0)
@@ -546,7 +548,10 @@ def _staircase(
 
 
 def _linear(
-    first: float, total: float, per_update: float = 1.0, offset: float = 0.0
+    first: int | float,
+    total: int | float,
+    per_update: int | float = 1,
+    offset: int | float = 0,
 ) -> optax.Schedule:
     """Fall to 0 at `total`, `per_update` of it an update; read `offset` into it."""
 

@@ -1,4 +1,4 @@
-"""The recorded runs of PyTorch and Keras that stop half way, and their network in JAX."""
+"""The recorded runs of PyTorch and Keras that stop half way, and their network."""
 
 import functools
 import json
@@ -14,8 +14,8 @@ from cases import distance
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.append(str(GOLDEN))
 
-from check_networks import Run, options_of  # noqa: E402
-from check_networks import train as train_in_numpy  # noqa: E402
+import check_networks  # noqa: E402
+import check_rules as rules  # noqa: E402
 
 RUNS = ("plain", "momentum_centered")
 TORCH_NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
@@ -96,9 +96,9 @@ def replay(framework, run, params, moments):
     layer, kernels as (inputs, outputs). Gives all parameters that were visited.
     """
     arrays, meta = recording(framework)
-    options = options_of(framework, meta["arguments"][run])
+    options = rules.options_of(framework, meta["arguments"][run])
     data = [arrays[key].astype(np.float64) for key in ("inputs", "targets")]
     moments = [[np.asarray(x, np.float64) for x in kept] for kept in moments]
-    return train_in_numpy(
-        Run(run, data, options, 30, [x.astype(float) for x in params], moments, None)
-    )
+    params = [x.astype(np.float64) for x in params]
+    steps = check_networks.Run(run, data, options, 30, params, moments, after=[])
+    return check_networks.train(steps)

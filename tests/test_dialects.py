@@ -1,0 +1,490 @@
+"""Each dialect against the recorded runs of the framework whose it is."""
+
+import inspect
+import itertools
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import gradients
+from replay import (
+    GOLDEN,
+    RECORDED,
+    TOLERANCE,
+    recorded_cases,
+    recording,
+    relative_error,
+    replay,
+)
+
+from rmsprop_jax import _dialect_compare, _dialects_cli, dialects, rmsprop
+from rmsprop_jax._complex import ComplexParts, split_complex
+from rmsprop_jax._dialect_facts import DIALECTS, NOT_RUN, OURS
+
+KEPT = "storage='float32', nonfinite='propagate', seed=0"
+# From DESIGN.md section 7 and the constructors of the frameworks.
+SIGNATURES = {
+    "torch": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, momentum=0, "
+    "centered=False, *, maximize=False",
+    "tensorflow1": "learning_rate, decay=0.9, momentum=0.0, epsilon=1e-10, *, "
+    "centered=False",
+    "keras": "learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-07, "
+    "centered=False, *, weight_decay=None, clipnorm=None, clipvalue=None, "
+    "global_clipnorm=None",
+    "keras_legacy": "learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-07, "
+    "centered=False, *",
+    "timm": "lr=0.01, alpha=0.9, eps=1e-10, weight_decay=0, momentum=0.0, "
+    "centered=False, decoupled_decay=False, *, lr_in_momentum=True",
+    "stable_baselines3": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, momentum=0, "
+    "centered=False, *",
+    "jax_example_libraries": "step_size, gamma=0.9, eps=1e-08, momentum=None, *",
+    "sonnet": "learning_rate, decay=0.9, momentum=0.0, epsilon=1e-10, "
+    "centered=False, *",
+    "flax_legacy": "learning_rate, beta2=0.9, eps=1e-08, centered=False, *",
+    "bitsandbytes": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, *",
+    "mlx": "learning_rate, alpha=0.99, eps=1e-08, *",
+    "paddle": "learning_rate, rho=0.95, epsilon=1e-06, momentum=0.0, "
+    "centered=False, *, weight_decay=None",
+    "dqn": "lr=0.00025, decay=0.95, eps=0.01, wc=0, *",
+    "graves": "lr=0.0001, alpha=0.95, momentum=0.9, eps=0.0001, *",
+    "hinton": "learning_rate, decay=0.9, *",
+    "d2l": "lr=0.01, gamma=0.9, eps=1e-06, *",
+}
+NAMES = list(SIGNATURES)
+# What the docstrings call the same.
+EQUAL = [
+    ("flax_legacy", {}, "torch", {"alpha": 0.9}),
+    ("flax_legacy", {"centered": True}, "torch", {"alpha": 0.9, "centered": True}),
+    ("mlx", {}, "torch", {}),
+    ("bitsandbytes", {"weight_decay": 0.1}, "torch", {"weight_decay": 0.1}),
+    ("timm", {"momentum": 0.9}, "tensorflow1", {"momentum": 0.9}),
+    (
+        "timm",
+        {"lr_in_momentum": False, "alpha": 0.99, "eps": 1e-8, "momentum": 0.9},
+        "stable_baselines3",
+        {"momentum": 0.9},
+    ),
+    (
+        "graves",
+        {},
+        "sonnet",
+        {"decay": 0.95, "momentum": 0.9, "epsilon": 1e-4, "centered": True},
+    ),
+    ("dqn", {}, "sonnet", {"decay": 0.95, "epsilon": 0.01, "centered": True}),
+    ("d2l", {}, "jax_example_libraries", {"eps": 1e-6}),
+    ("d2l", {}, "sonnet", {"epsilon": 1e-6}),
+    ("hinton", {}, "sonnet", {"epsilon": 0}),
+    ("hinton", {}, "flax_legacy", {"eps": 0}),
+    ("keras_legacy", {}, "flax_legacy", {"eps": 1e-7}),
+    ("keras_legacy", {"momentum": 0.9}, "keras", {"momentum": 0.9}),
+    (
+        "paddle",
+        {"momentum": 0.9},
+        "keras",
+        {"rho": 0.95, "epsilon": 1e-6, "momentum": 0.9},
+    ),
+    ("keras", {"clipnorm": 0.0}, "keras", {}),
+    ("keras", {"clipvalue": jnp.inf}, "keras", {"global_clipnorm": jnp.inf}),
+]
+
+
+def make(name, rate=0.1, **arguments):
+    """Build a dialect with a learning rate, whatever its word for that."""
+    return getattr(dialects, name)(rate, **arguments)
+
+
+def walk(tx, start, steps):
+    """Give the parameters after the steps; to be jitted."""
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (start, tx.init(start)), steps)
+    return params
+
+
+def halving(count):
+    return 0.1 * 0.5 ** jnp.asarray(count, float)
+
+
+def numbers(name):
+    """Give the words of a dialect for its numbers, with a default or 0.1."""
+    signature = inspect.signature(getattr(dialects, name)).parameters
+    return {
+        word: 0.1 if parameter.default is parameter.empty else parameter.default
+        for word, parameter in signature.items()
+        if not isinstance(parameter.default, bool | str) and word != "seed"
+    }
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_runs_are_repeated(x64, name):
+    cases, paths = recorded_cases(name)
+    errors = {
+        case.name(): relative_error(case, want, got) / TOLERANCE[case.dtype]
+        for case, want, got in zip(cases, paths, replay(name, cases), strict=True)
+    }
+    assert not {case: error for case, error in errors.items() if not error <= 1}
+
+
+def test_every_claim_of_a_run_has_a_recording():
+    claimed = [name for name, facts in DIALECTS.items() if facts.verified != NOT_RUN]
+    assert sorted(claimed) == RECORDED
+    for name in claimed:
+        version = re.split(r"[ +]", recording(name)[1]["version"])[0]
+        if name == "tensorflow1":
+            version = "2.21.0"
+        assert f" {version}" in DIALECTS[name].verified
+
+
+def test_the_program_of_a_torch_user_prints_the_same_losses():
+    with np.load(GOLDEN / "torch_mlp.npz") as file:
+        recorded = dict(file)
+    names = ("0.weight", "0.bias", "2.weight", "2.bias")
+    params = [jnp.asarray(recorded[f"initial/{name}"].T) for name in names]
+    x, y = jnp.asarray(recorded["inputs"]), jnp.asarray(recorded["targets"])
+
+    def loss(params):
+        w1, b1, w2, b2 = params
+        hidden = jax.nn.relu(x @ w1 + b1[None, :])
+        return jnp.mean((hidden @ w2 + b2[None, :] - y) ** 2)
+
+    tx = dialects.torch(lr=0.01, alpha=0.9)
+    state, losses = tx.init(params), []
+    value_and_grad, update = jax.jit(jax.value_and_grad(loss)), jax.jit(tx.update)
+    for _ in range(10):
+        value, g = value_and_grad(params)
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        losses.append(f"{value:.4f}")
+    assert losses == [f"{value:.4f}" for value in recorded["losses"]]
+
+
+def test_every_dialect_is_public_and_has_facts():
+    public = {
+        name
+        for name, value in vars(dialects).items()
+        if inspect.isfunction(value) and value.__module__ == dialects.__name__
+        if not name.startswith("_")
+    }
+    assert public == set(DIALECTS) == set(SIGNATURES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signatures_are_those_of_the_frameworks(name):
+    signature = inspect.signature(getattr(dialects, name))
+    plain = [
+        parameter.replace(annotation=parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    expected = f"({SIGNATURES[name]}, {KEPT})"
+    assert str(inspect.Signature(plain)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstrings_name_every_argument_and_the_source(name):
+    text = inspect.getdoc(getattr(dialects, name))
+    arguments = text[text.index("Args:") : text.index("Returns:")]
+    for word in inspect.signature(getattr(dialects, name)).parameters:
+        assert re.search(rf"\b{word}\b", arguments), word
+    source = text.partition("Source:")[2]
+    file = DIALECTS[name].source.split(", ")[0].split()
+    assert name == "hinton" or all(part in source for part in file)
+
+
+def test_dialects_that_are_called_the_same_are_the_same():
+    g = jnp.asarray(gradients(steps=20), jnp.float32)
+    start = jnp.linspace(-1, 1, 7)
+
+    @jax.jit
+    def paths():
+        return [
+            (
+                walk(make(a, halving, **x), start, g),
+                walk(make(b, halving, **y), start, g),
+            )
+            for a, x, b, y in EQUAL
+        ]
+
+    for case, (one, two) in zip(EQUAL, paths(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-6, atol=1e-6, err_msg=str(case))
+
+
+def test_keras_legacy_has_two_rules():
+    g, p = jnp.array([1e-4]), jnp.zeros(1)
+
+    def first_step(momentum):
+        tx = dialects.keras_legacy(1.0, momentum=momentum, epsilon=1e-3)
+        return -tx.update(g, tx.init(p), p)[0]
+
+    root = np.sqrt(0.1) * 1e-4
+    outside, inside = 1e-4 / (root + 1e-3), 1e-4 / np.sqrt(root**2 + 1e-3)
+    np.testing.assert_allclose(first_step(0.0), outside, rtol=1e-6)
+    np.testing.assert_allclose(first_step(np.float32(0)), outside, rtol=1e-6)
+    np.testing.assert_allclose(first_step(0.5), inside, rtol=1e-6)
+    np.testing.assert_allclose(first_step(jnp.array(0.0)), inside, rtol=1e-6)
+
+    make_injected = optax.inject_hyperparams(dialects.keras_legacy, ("momentum",))
+    tx = make_injected(1.0, epsilon=1e-3)
+    step = tx.update(g, tx.init(p), p)[0]
+    np.testing.assert_allclose(-step, outside, rtol=1e-6)
+
+
+def test_torch_maximizes():
+    g, p = jnp.array([1.0, -2.0]), jnp.array([3.0, 0.0])
+    up = dialects.torch(maximize=True)
+    down = dialects.torch()
+    climb = up.update(g, up.init(p), p)[0]
+    np.testing.assert_array_equal(climb, -down.update(g, down.init(p), p)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_stays_bfloat16(name):
+    p = {"w": jnp.ones((3, 2), jnp.bfloat16), "b": jnp.zeros(2, jnp.bfloat16)}
+    tx = make(name)
+    state = tx.init(p)
+    updates, after = jax.jit(tx.update)(p, state, p)
+    for u in jax.tree.leaves(updates):
+        assert u.dtype == jnp.bfloat16 and jnp.isfinite(u).all()
+    assert jax.tree.map(jnp.result_type, state) == jax.tree.map(jnp.result_type, after)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_may_be_injected(name):
+    g = jnp.asarray(gradients(steps=6), jnp.float32)
+    start = jnp.linspace(-1, 1, 7)
+    given = {word: x for word, x in numbers(name).items() if x is not None}
+    given |= {word: 0.5 for word in given if word == "momentum"}
+    make_plain = getattr(dialects, name)
+    injected = optax.inject_hyperparams(make_plain)(**given)
+    state = injected.init(start)
+    assert set(given) <= set(state.hyperparams)
+    one, two = jax.jit(
+        lambda: (walk(injected, start, g), walk(make_plain(**given), start, g))
+    )()
+    np.testing.assert_allclose(one, two, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "momentum" in numbers(n)])
+def test_traced_momentum_keeps_a_buffer_and_changes_nothing(name):
+    if name == "keras_legacy":
+        pytest.skip("an array momentum is another rule there")
+    g = jnp.asarray(gradients(steps=6), jnp.float32)
+    start = jnp.linspace(-1, 1, 7)
+
+    def end(momentum):
+        return walk(make(name, halving, momentum=momentum), start, g)
+
+    traced, slope = jax.jit(lambda mu: (end(mu), jax.jacfwd(end)(mu)))(0.0)
+    np.testing.assert_allclose(
+        traced, jax.jit(lambda: end(0.0))(), rtol=2e-6, atol=1e-6
+    )
+    assert jnp.isfinite(slope).all() and jnp.any(slope != 0)
+
+
+def test_momentum_of_zero_keeps_no_buffer():
+    p = jnp.ones(3)
+    with_, without = dialects.torch(momentum=0.9).init(p), dialects.torch().init(p)
+    count = [len(jax.tree.leaves(state)) for state in (with_, without)]
+    assert count[0] == count[1] + 2  # the buffer and its step
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_out_of_range_are_refused_in_the_words_of_the_dialect(name):
+    for word in numbers(name):
+        ours = OURS.get(word, word)
+        call = re.escape(f"`dialects.{name}({word}=...)`")
+        given = {next(iter(numbers(name))): 0.1}
+        if ours != "learning_rate":
+            with pytest.raises(ValueError, match=rf"^{call} must lie in \[0, "):
+                getattr(dialects, name)(**given | {word: -0.1})
+            with pytest.raises(TypeError, match=rf"^{call} must be a number; got a f"):
+                getattr(dialects, name)(**given | {word: lambda count: 0.1})
+        if ours in ("decay", "momentum"):
+            with pytest.raises(ValueError, match=rf"^{call} must lie in \[0, 1\); got"):
+                getattr(dialects, name)(**given | {word: 1.5})
+        with pytest.raises(TypeError, match=rf"^{call} must be a number or a scalar"):
+            getattr(dialects, name)(**given | {word: jnp.ones(2)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strings_are_checked_in_the_words_of_the_dialect(name):
+    call = re.escape(f"`dialects.{name}")
+    with pytest.raises(ValueError, match=rf"^{call}\(nonfinite=...\)` must be one of"):
+        make(name, nonfinite="ignore")
+    with pytest.raises(ValueError, match=rf"^{call}\(storage=...\)` must be one of"):
+        make(name, storage="int3")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_that_injection_rounds_are_refused_at_init(name):
+    word = next(word for word in numbers(name) if OURS.get(word, word) == "decay")
+    injected = optax.inject_hyperparams(getattr(dialects, name))
+    match = re.escape(f"`dialects.{name}({word}=...)` must lie in [0, 1); got 1.0") + (
+        ".*hyperparam_dtype=jnp.float32"
+    )
+    with pytest.raises(ValueError, match=match):
+        injected(0.1, **{word: 0.999}).init(jnp.ones(2, jnp.bfloat16))
+
+
+def test_keras_legacy_refuses_an_epsilon_of_zero():
+    match = r"`dialects.keras_legacy\(epsilon=0\)` means 1e-7 in tf-keras. Pass"
+    with pytest.raises(ValueError, match=match):
+        dialects.keras_legacy(epsilon=0)
+
+
+def test_bitsandbytes_has_no_momentum():
+    with pytest.raises(TypeError, match="momentum"):
+        dialects.bitsandbytes(momentum=0.9)
+
+
+def test_keras_clips_in_one_way_only():
+    match = r"^`dialects.keras\(clipnorm=1.0, clipvalue=2.0\)`: Keras clips in one way"
+    with pytest.raises(ValueError, match=match):
+        dialects.keras(clipnorm=1.0, clipvalue=2.0)
+    match = r"`dialects.keras\(global_clipnorm=...\)` must lie in \[0, inf\); got -1"
+    with pytest.raises(ValueError, match=match):
+        dialects.keras(global_clipnorm=-1.0)
+
+
+@pytest.mark.parametrize("word", ("clipnorm", "clipvalue", "global_clipnorm"))
+@pytest.mark.parametrize("dtype", (jnp.bfloat16, jnp.float16, jnp.float32))
+def test_clipping_keeps_large_gradients_finite(word, dtype):
+    largest = float(jnp.finfo(dtype).max)
+    g = {"a": jnp.full((4,), largest, dtype), "b": jnp.zeros((2, 2), dtype)}
+    tx = dialects.keras(0.1, **{word: 1.0})
+    updates, _ = tx.update(g, tx.init(g), g)
+    expected = -0.1 / np.sqrt(0.1)
+    np.testing.assert_allclose(updates["a"].astype(float), expected, rtol=1e-2)
+    np.testing.assert_array_equal(updates["b"], 0)
+
+
+def test_clipping_has_finite_derivatives_and_shows_a_nan():
+    tx = dialects.keras(0.1, epsilon=1e-3, global_clipnorm=1.0)
+    p = jnp.array([1.0, 2.0])
+    jacobian = jax.jacrev(lambda g: tx.update(g, tx.init(p), p)[0])
+    for g in (jnp.zeros(2), jnp.array([3.0, -4.0]), jnp.array([1e30, 1e-30])):
+        assert jnp.isfinite(jacobian(g)).all()
+    assert jnp.isnan(tx.update(jnp.array([1.0, jnp.nan]), tx.init(p), p)[0]).all()
+
+
+class TestComplex:
+    """Complex leaves as `torch` has them."""
+
+    p = {"z": jnp.array([1 + 2j, 3 - 1j]), "x": jnp.ones(2)}
+
+    def test_parts_are_kept_apart_in_the_shape_of_the_leaf(self):
+        tx = dialects.torch()
+        state = tx.init(self.p)
+        s = optax.tree_utils.tree_get(state, "s")
+        assert isinstance(s["z"], ComplexParts)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), s["z"]) == ComplexParts(
+            *[((2,), jnp.float32)] * 2
+        )
+        updates, after = jax.jit(tx.update)(self.p, state, self.p)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        expected = -0.01 / np.sqrt(0.01) * np.array([1 + 1j, 1 - 1j])
+        np.testing.assert_allclose(updates["z"], expected, rtol=1e-6)
+        np.testing.assert_allclose(updates["x"], [-0.1, -0.1], rtol=1e-6)
+
+    def test_an_infinite_part_does_not_spoil_the_other(self):
+        tx = dialects.torch(nonfinite="hold")
+        g = {"z": jax.lax.complex(jnp.ones(2), jnp.full(2, jnp.inf)), "x": jnp.ones(2)}
+        updates, _ = tx.update(g, tx.init(self.p), self.p)
+        np.testing.assert_allclose(updates["z"], [-0.1, -0.1], rtol=1e-6)
+
+    def test_real_trees_are_as_they_were(self):
+        p = {"w": jnp.ones(2), "none": None}
+        inner = rmsprop(0.1)
+        tx = split_complex(inner)
+        assert jax.tree.structure(tx.init(p)) == jax.tree.structure(inner.init(p))
+        updates, _ = tx.update(p, tx.init(p), p, unknown=1)
+        assert updates["none"] is None
+
+    def test_shapes_alone_can_be_initialized(self):
+        shapes = jax.eval_shape(lambda: self.p)
+        state = dialects.torch().init(shapes)
+        assert jax.tree.structure(state) == jax.tree.structure(
+            dialects.torch().init(self.p)
+        )
+
+    def test_a_real_gradient_for_a_complex_parameter_is_refused(self):
+        tx = dialects.torch()
+        g = {"z": self.p["z"].real, "x": self.p["x"]}
+        with pytest.raises(ValueError, match=r"no state for the gradient at \['z'\]"):
+            tx.update(g, tx.init(self.p), self.p)
+
+
+def test_every_agreement_holds_and_every_other_pair_differs():
+    def settings(agreement, name):
+        return agreement.first if name == a else agreement.second
+
+    simulated = {}
+
+    def simulate(name, arguments, constant_rate):
+        key = name, tuple(sorted(arguments.items())), constant_rate
+        if key not in simulated:
+            simulated[key] = _dialect_compare.simulate(name, arguments, constant_rate)
+        return simulated[key]
+
+    for a, b in itertools.combinations(NAMES, 2):
+        found = _dialect_compare.agreements(a, b)
+        for agreement in found:
+            constant = agreement.constant_rate
+            one, two = (simulate(n, settings(agreement, n), constant) for n in (a, b))
+            np.testing.assert_allclose(one, two, atol=1e-6, err_msg=f"{a} {b}")
+        if not found:
+            assert DIALECTS[a].initial_scale != DIALECTS[b].initial_scale or (
+                {DIALECTS[a].centered, DIALECTS[b].centered} == {True, False}
+                or "keras_legacy" in (a, b)
+            )
+            one, two = (simulate(n, {}, False) for n in (a, b))
+            assert np.max(np.abs(np.subtract(one, two))) > 1e-3
+
+
+def test_the_table_has_every_dialect(capsys):
+    assert _dialects_cli.main([]) == 0
+    printed = capsys.readouterr().out
+    for name, facts in DIALECTS.items():
+        assert name in printed and facts.source in printed and facts.verified in printed
+    assert _dialects_cli.main(["--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [entry["dialect"] for entry in facts] == NAMES
+    assert facts[0]["defaults"]["decay"] == 0.99
+
+
+def test_two_dialects_are_compared_in_words(capsys):
+    assert _dialects_cli.main(["torch", "tensorflow1"]) == 0
+    printed = capsys.readouterr().out
+    assert "torch starts `s` at 0; tensorflow1 starts `s` at 1." in printed
+    assert "No setting makes them agree" in printed
+    assert _dialects_cli.main(["timm", "stable_baselines3"]) == 0
+    assert "lr_in_momentum=False" in capsys.readouterr().out
+    assert _dialects_cli.main(["hinton", "torch", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["agreements"][0]["second"] == {"eps": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        (["torch", "caffe"], "no dialect 'caffe'; there are torch, "),
+        (["torch"], "name two different dialects, or none; got torch."),
+        (["mlx", "mlx"], "name two different dialects, or none; got mlx mlx."),
+    ),
+)
+def test_the_command_line_says_what_is_wrong(capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        _dialects_cli.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_page_is_the_one_that_the_data_gives():
+    page = GOLDEN.parents[1] / "docs" / "dialects.md"
+    assert page.read_text() == _dialects_cli.page()
