@@ -115,10 +115,11 @@ def rmsprop(
         buffer = trace(momentum, nesterov, storage=format_, seed=seed)
         links.insert(2 if lr_in_momentum else 1, buffer)
     if weight_decay is not None and decoupled_weight_decay:
-        step = _times(weight_decay, learning_rate)
-        links.append(_masked(_add_params(step), weight_decay_mask))
+        decayed = _add_decayed_weights(weight_decay, learning_rate)
+        links.append(_masked(decayed, weight_decay_mask))
     elif weight_decay is not None:
-        links.insert(0, _masked(_add_params(weight_decay), weight_decay_mask))
+        decayed = _add_decayed_weights(weight_decay)
+        links.insert(0, _masked(decayed, weight_decay_mask))
     return in_arithmetic(optax.chain(*links))
 
 
@@ -127,8 +128,7 @@ def _scale_by_learning_rate(
 ) -> optax.GradientTransformation:
     """`optax.scale_by_learning_rate`, for a rate of any dtype."""
     if callable(learning_rate):
-        return optax.scale_by_schedule(lambda count: -learning_rate(count))
-
+        return optax.scale_by_schedule(lambda count: -jnp.asarray(learning_rate(count)))
 
     def scaled(updates: PyTree, params: PyTree) -> PyTree:
         del params
@@ -137,12 +137,14 @@ def _scale_by_learning_rate(
     return optax.stateless(scaled)
 
 
-def _add_params(factor: ScalarOrSchedule) -> optax.GradientTransformation:
-    """Add `factor * params`: `optax.add_decayed_weights`, for a factor of any dtype."""
+def _add_decayed_weights(
+    weight_decay: ArrayLike, learning_rate: ScalarOrSchedule | None = None
+) -> optax.GradientTransformation:
+    """Add `weight_decay*p` to a gradient, or `-lr*weight_decay*p` to an update."""
 
     def init(params: PyTree) -> optax.ScaleByScheduleState | optax.EmptyState:
         del params
-        if callable(factor):
+        if callable(learning_rate):
             return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
         return optax.EmptyState()
 
@@ -152,26 +154,20 @@ def _add_params(factor: ScalarOrSchedule) -> optax.GradientTransformation:
                 "`rmsprop(weight_decay=...).update` needs the parameters: call "
                 "`update(updates, state, params)`."
             )
-        value = factor
-        if callable(factor):
-            value = factor(state.count)
+        rate = learning_rate
+        if callable(learning_rate):
+            rate = learning_rate(state.count)
             state = optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
         def leaf_step(u: Array, p: Array):
-            return u + jnp.asarray(value, u.dtype) * p.astype(u.dtype), p
+            factor = jnp.asarray(weight_decay, u.dtype)
+            if rate is not None:
+                factor *= -jnp.asarray(rate, u.dtype)
+            return u + factor * p.astype(u.dtype), p
 
         return map_leaves("rmsprop", leaf_step, updates, params)[0], state
 
     return optax.GradientTransformation(init, update)
-
-
-def _times(
-    weight_decay: ArrayLike, learning_rate: ScalarOrSchedule
-) -> ScalarOrSchedule:
-    """The factor of decoupled weight decay: -lr * weight_decay."""
-    if callable(learning_rate):
-        return lambda count: -learning_rate(count) * weight_decay
-    return -learning_rate * weight_decay
 
 
 def _masked(

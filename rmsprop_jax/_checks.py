@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
@@ -41,7 +42,7 @@ def check_injected(call: str, name: str, value: ArrayLike, *, below: float) -> N
     if not isinstance(value, jax.Array):
         return
     narrow = jnp.finfo(value.dtype).bits < 32
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         if not narrow:
             return
         problem = (
@@ -66,6 +67,11 @@ def check_choice(call: str, name: str, value: Any, choices: tuple[str, ...]) -> 
             f"`{call}({name}=...)` must be one of {', '.join(map(repr, choices))}; "
             f"got {value!r}."
         )
+
+
+def is_traced(value: Any) -> bool:
+    """Tell whether the value of a number is unknown until it runs."""
+    return isinstance(value, Tracer)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -46,11 +46,17 @@ def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
 
 
 def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
-    norm = _norm(tree)
-    bound = _bound(limit, norm.dtype)
+    unit, length = _norm(tree)
+    bound = _bound(limit, length.dtype)
     # Written this way round, a NaN norm is not taken for a small one.
-    scale = jnp.where(norm <= bound, 1.0, bound / norm)
-    return jax.tree.map(lambda g: g * scale.astype(real_dtype(g.dtype)), tree)
+    inside = (length == 0) | (length <= bound / unit)
+    # Not as one factor: it would underflow for large gradients.
+    shrink = jnp.where(inside, 1.0, bound) / jnp.where(inside, 1.0, length)
+
+    def clip(g: Array) -> Array:
+        return jnp.where(inside, g, g / unit.astype(g.dtype) * shrink.astype(g.dtype))
+
+    return jax.tree.map(clip, tree)
 
 
 def _bound(limit: ArrayLike, dtype: Any) -> Array:
@@ -58,8 +64,8 @@ def _bound(limit: ArrayLike, dtype: Any) -> Array:
     return jnp.where(bound > 0, bound, jnp.inf)
 
 
-def _norm(tree: PyTree) -> Float[Array, ""]:
-    """Compute the norm of a tree without overflow; finite derivatives."""
+def _norm(tree: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Compute the norm of a tree in units of its largest entry; finite derivatives."""
     leaves = jax.tree.leaves(tree)
     dtype = np.result_type(np.float32, *(real_dtype(g.dtype) for g in leaves))
     sizes = [jnp.abs(g).astype(dtype) for g in leaves if g.size]
@@ -68,4 +74,4 @@ def _norm(tree: PyTree) -> Float[Array, ""]:
     unit = lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
     total = sum((jnp.sum((x / unit) ** 2) for x in sizes), zero)
     root = jnp.sqrt(jnp.where(total == 0, 1.0, total))
-    return jnp.where(total == 0, 0.0, unit * root)
+    return unit, jnp.where(total == 0, 0.0, root)

@@ -87,7 +87,9 @@ def _check_gradient(call: str, path: Any, g: Any, stored: Leaves) -> Array:
     where = f"`{call}.update`: the gradient at {_name(path)}"
     if not is_inexact(g):
         got = _dtype(g) or type(g).__name__
-        raise TypeError(f"{where} must be a floating point or complex array; got {got}.")
+        raise TypeError(
+            f"{where} must be a floating point or complex array; got {got}."
+        )
     kept = next((x for x in stored if x is not None), None)
     if kept is None:
         raise ValueError(
@@ -142,4 +144,4 @@ def _some(names: Leaves) -> str:
 
 
 def _transpose(rows: Leaves, width: int) -> Leaves:
-    return [list(column) for column in zip(*rows)] or [[] for _ in range(width)]
+    return [[row[k] for row in rows] for k in range(width)]

@@ -86,6 +86,7 @@ def trace(
             return lower(out, u.dtype), format_.encode(b)
 
         updates, buffer = map_leaves(call, leaf_step, updates, state.trace)
-        return updates, MomentumState(optax.safe_increment(state.step), buffer)
+        step = jnp.asarray(optax.safe_increment(state.step))
+        return updates, MomentumState(step, buffer)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

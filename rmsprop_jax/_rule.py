@@ -8,8 +8,8 @@ With `W = 1 - decay**t` under bias correction, else 1:
     u  = g / sqrt(s/W + eps)          eps_in_sqrt
     u  = g / (sqrt(s/W) + eps)        otherwise
 
-where `L` is what a centered step leaves of `g - m`, `1 - (1-decay)/W`, and 1 uncentered.
-So `s` is what the root is taken of. The centered form is `E[|g|**2] - |E[g]|**2` in
+where `L` is what a centered step leaves of `g - m`: `1 - (1-decay)/W`; 1 uncentered. So
+`s` is what the root is taken of. The centered form is `E[|g|**2] - |E[g]|**2` in
 exact arithmetic, and a sum of terms that cannot be negative.
 """
 
@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact
+
+Scalar = float | Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +40,13 @@ class Rule:
 class Coefficients(NamedTuple):
     """Everything in one step that no element of the parameter changes."""
 
-    decay: ArrayLike
-    pull: ArrayLike  # (1-decay)/W
-    fresh: ArrayLike  # (1-decay)/L
-    weight: ArrayLike  # W
-    floor: ArrayLike  # sqrt(s/W) >= floor * |d| in exact arithmetic
-    eps_inside: ArrayLike
-    eps_outside: ArrayLike
+    decay: Scalar
+    pull: Scalar  # (1-decay)/W
+    fresh: Scalar  # (1-decay)/L
+    weight: Scalar  # W
+    floor: Scalar  # sqrt(s/W) >= floor * |d| in exact arithmetic
+    eps_inside: Scalar
+    eps_outside: Scalar
 
 
 class Step(NamedTuple):
@@ -55,7 +57,7 @@ class Step(NamedTuple):
     m: Inexact[Array, "*shape"] | None
 
 
-def coefficients(rule: Rule, t: ArrayLike, dtype: DTypeLike) -> Coefficients:
+def coefficients(rule: Rule, t: Array, dtype: DTypeLike) -> Coefficients:
     """Compute the scalars of step `t` = 1, 2, ... in real `dtype`."""
     decay, eps = _in_dtype(rule.decay, dtype), _in_dtype(rule.eps, dtype)
     weight, fresh = 1.0, 1 - decay
@@ -98,12 +100,12 @@ def step(
     return Step(jnp.where(finite, u, 0.0) if held else u, s, m)
 
 
-def _in_dtype(value: ArrayLike, dtype: DTypeLike) -> ArrayLike:
+def _in_dtype(value: ArrayLike, dtype: DTypeLike) -> Scalar:
     # A Python number stays one, so that 1 - decay is rounded once.
     return value if isinstance(value, float) else jnp.asarray(value, dtype)
 
 
-def _weight(decay: ArrayLike, t: ArrayLike, dtype: DTypeLike) -> Array:
+def _weight(decay: Scalar, t: Array, dtype: DTypeLike) -> Array:
     """Compute 1 - decay**t without cancellation."""
     tiny = 1e-37  # log of 0 would make the derivative NaN; here 1 - tiny**t is 1
     if isinstance(decay, float):
@@ -125,17 +127,15 @@ def _square(x: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.real**2 + x.imag**2 if jnp.iscomplexobj(x) else x * x
 
 
-def _root(v: Float[Array, "*shape"], otherwise: ArrayLike) -> Float[Array, "*shape"]:
+def _root(v: Float[Array, "*shape"], otherwise: Scalar) -> Float[Array, "*shape"]:
     """Compute sqrt(v), or `otherwise` where v underflowed; finite derivatives."""
     small = v < jnp.finfo(v.dtype).tiny
     return jnp.where(small, otherwise, jnp.sqrt(jnp.where(small, 1.0, v)))
 
 
-def _divide(
-    g: ArrayLike, denominator: Float[Array, "*shape"]
-) -> Inexact[Array, "*shape"]:
+def _divide(g: Scalar, denominator: Float[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """Compute g / denominator with 0/0 = 0; finite derivatives."""
-    if jnp.iscomplexobj(g):
+    if isinstance(g, Array) and jnp.iscomplexobj(g):
         return lax.complex(_divide(g.real, denominator), _divide(g.imag, denominator))
     zero = denominator == 0
     return jnp.where(zero, 0.0, g / jnp.where(zero, 1.0, denominator))

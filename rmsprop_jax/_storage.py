@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact
 
@@ -84,7 +85,10 @@ def lift(x: Inexact[Array, "*shape"], real: DTypeLike) -> Inexact[Array, "*shape
 
 def lower(x: Inexact[Array, "*shape"], dtype: DTypeLike) -> Inexact[Array, "*shape"]:
     """Cast to `dtype`; what is too large becomes its largest value, not inf."""
+    if jnp.iscomplexobj(x):
+        real = real_dtype(dtype)
+        return lax.complex(lower(x.real, real), lower(x.imag, real))
     largest = float(jnp.finfo(dtype).max)
-    if largest < float(jnp.finfo(x.dtype).max) and not jnp.iscomplexobj(x):
+    if largest <= float(jnp.finfo(x.dtype).max):
         x = jnp.clip(x, -largest, largest)
     return x.astype(dtype)

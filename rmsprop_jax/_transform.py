@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
-from ._checks import check_choice, check_injected, check_number
+from ._checks import check_choice, check_injected, check_number, is_traced
 from ._leaves import check_kinds, check_parameters, map_leaves
 from ._rule import Rule, coefficients, step
 from ._storage import Format, arithmetic_dtype, find_format, lift, lower, real_dtype
@@ -124,7 +125,7 @@ def scale_by_rmsprop(
     ) -> tuple[PyTree, RMSPropState]:
         del extra_args
         check_kinds(call, updates, state.m if params is None else params)
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         at = functools.cache(lambda dtype: coefficients(rule, count, dtype))
 
         def leaf_step(g: Inexact[Array, "*shape"], s: Array, m: Array | None):
@@ -136,7 +137,7 @@ def scale_by_rmsprop(
         updates, s, m = map_leaves(call, leaf_step, updates, state.s, state.m)
         return updates, RMSPropState(count, s, m)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 
 
 def check_rule(
@@ -164,9 +165,9 @@ def check_rule(
 
 def check_start(call: str, initial_scale: ArrayLike, bias_correction: bool) -> None:
     """Refuse a start other than 0 with bias correction, where its value is known."""
-    if isinstance(initial_scale, jax.core.Tracer) or not bias_correction:
+    if not bias_correction or is_traced(initial_scale):
         return
-    if float(initial_scale) != 0:
+    if np.asarray(initial_scale) != 0:
         raise ValueError(
             f"`{call}(initial_scale={initial_scale}, bias_correction=True)`: bias "
             "correction undoes a start at 0 and means nothing with another. Drop one."

@@ -91,6 +91,7 @@ def _row(
     ratios.sort()
     middle, reach = len(ratios) / 2, 0.98 * np.sqrt(len(ratios))
     low, high = int(max(middle - reach, 0)), int(min(middle + reach, len(ratios) - 1))
+    memory = contender.step.memory_analysis()
     return Row(
         shape=shape,
         contender=name,
@@ -99,7 +100,7 @@ def _row(
         low=float(ratios[low]),
         high=float(ratios[high]),
         compile_seconds=contender.compile_seconds,
-        temporary_bytes=contender.step.memory_analysis().temp_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes if memory else -1,
     )
 
 
@@ -129,5 +130,7 @@ def main(argv: list[str] | None = None) -> int:
             jax=jax.__version__,
             optax=optax.__version__,
         )
-        arguments.json.write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
+        arguments.json.write_text(
+            json.dumps(dict(machine=machine, rows=rows), indent=1)
+        )
     return 0

@@ -817,4 +817,4 @@ def _after(
 
 
 def _is_zero(number: Any) -> bool:
-    return not isinstance(number, jax.Array) and number == 0
+    return not isinstance(number, jax.Array) and bool(number == 0)

@@ -46,7 +46,12 @@ def recorded_cases(name):
 
 def replay(name, cases):
     """Give the path of each case under our dialect; one compilation for all."""
-    return jax.jit(lambda: [_path(name, case) for case in cases])()
+    return once(lambda: [_path(name, case) for case in cases])
+
+
+def once(function):
+    """Call a function compiled in haste: well takes longer than it then saves."""
+    return jax.jit(function).lower().compile({"xla_backend_optimization_level": 0})()
 
 
 def relative_error(case, want, got):

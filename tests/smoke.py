@@ -6,6 +6,7 @@ from importlib.resources import files
 import jax
 import jax.numpy as jnp
 import optax
+
 import rmsprop_jax
 
 assert "site-packages" in rmsprop_jax.__file__, rmsprop_jax.__file__

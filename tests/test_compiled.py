@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+
 from rmsprop_jax import rmsprop
 
 SHAPE = (256, 256)
@@ -33,7 +34,7 @@ PASSES = [
 
 
 def compiled(tx, leaves=1):
-    """Compile one donated step on `leaves` equal leaves; give the bytes it must keep."""
+    """Compile one donated step on equal leaves; give the bytes that it must keep."""
 
     def step(params, state, g):
         updates, state = tx.update(g, state, params)

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import oracle
 import pytest
-import rmsprop_jax
 from cases import LOW_PRECISION
+
+import rmsprop_jax
 
 CONSTANT = jnp.concatenate(
     [jnp.linspace(1, 1.37, 100), jnp.linspace(100, 137, 100), jnp.linspace(1e4, 2e4)]
@@ -173,7 +174,10 @@ def test_d10_learning_rate_outside_momentum():
     ours, _ = eager(
         rmsprop_jax.rmsprop(schedule, lr_in_momentum=False, **options), *ones
     )
-    path = [[0.0], *oracle.rmsprop([0.0], gs, schedule, lr_in_momentum=False, **options)]
+    path = [
+        [0.0],
+        *oracle.rmsprop([0.0], gs, schedule, lr_in_momentum=False, **options),
+    ]
     want = np.diff(np.concatenate(path))
     np.testing.assert_allclose(np.concatenate(ours), want, rtol=1e-5)
     assert abs(float(theirs[-1][0]) / want[-1]) > 2

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+
 from rmsprop_jax import rmsprop, scale_by_rmsprop
 
 AT_CONSTRUCTION = [

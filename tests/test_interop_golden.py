@@ -120,7 +120,7 @@ def test_either_half_may_be_ours(x64, dialect, name, arguments):
 
     first, second = slice(0, 30), slice(30, 60)
     template, args = tx.init(tree(start)), (rules.as_real(gradients), options)
-    path = np.stack([as_real(start), *recorded])
+    path = np.stack([rules.as_real(start), *recorded])
 
     params, state = train(tree(start), template, tree(gradients[first]))
     there, _ = replay(second, flat(params), from_ours(dialect, state, options), *args)

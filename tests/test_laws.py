@@ -10,6 +10,7 @@ import optax
 import oracle
 import pytest
 from cases import CHAINS, LOW_PRECISION, REAL, RULES, distance, gradients, name, run
+
 from rmsprop_jax import rmsprop, scale_by_rmsprop
 
 BOTH_EPS = (0.0, 1e-8)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import rmsprop_jax
 from absl.testing import parameterized
 from cases import RULES, distance, gradients, name, run
+
+import rmsprop_jax
 
 MOMENTA = ((None, False), (0.9, False), (0.9, True))
 

@@ -5,6 +5,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import CHAINS, RULES, distance, gradients, name, run
+
 from rmsprop_jax import rmsprop, scale_by_rmsprop
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import rmsprop_jax
 
 PACKAGE = Path(rmsprop_jax.__file__).parent

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import distance, run
+
 from rmsprop_jax import rmsprop
 
 AIRFOIL = Path(__file__).parents[2] / "shared" / "data" / "airfoil_self_noise.dat"

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import oracle
 import pytest
+
 from rmsprop_jax import rmsprop, scale_by_rmsprop
 
 OPTIONS = dict(centered=True, momentum=0.9, weight_decay=0.1)
@@ -29,7 +30,10 @@ TREES = {
     "scalar": jnp.asarray(2.0),
     "zero-size": jnp.zeros((0, 3)),
     "none leaf": {"a": jnp.ones(2), "b": None},
-    "nested": {"a": [jnp.ones(2), (jnp.ones((2, 2)), {})], "b": Layer(*jnp.ones((2, 1)))},
+    "nested": {
+        "a": [jnp.ones(2), (jnp.ones((2, 2)), {})],
+        "b": Layer(*jnp.ones((2, 1))),
+    },
     "tuple": (jnp.ones(2), jnp.ones(())),
 }
 
@@ -190,7 +194,7 @@ magnitudes = st.one_of(
 def test_any_gradient_gives_a_finite_bounded_update(
     data, shape, dtype, decay, eps, eps_in_sqrt, centered, bias_correction
 ):
-    """1e-30 to 1e30 and zeros: |u| <= 1/sqrt(1-decay) uncentered, and its sign is g's."""
+    """1e-30 to 1e30 and zeros: |u| <= 1/sqrt(1-decay) uncentered, of the sign of g."""
     elements = hnp.arrays(np.float64, shape, elements=magnitudes)
     largest = float(jnp.finfo(dtype).max)
     gs = [

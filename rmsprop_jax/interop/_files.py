@@ -1,17 +1,20 @@
 """Checkpoint files: `.safetensors` without torch, everything else through torch."""
 
 import contextlib
+import functools
 import importlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 _PREFIX = "state."
+
+Writer = Callable[[str], None]
 
 
 def load(call: str, source: Any) -> Any:
@@ -27,14 +30,13 @@ def load(call: str, source: Any) -> Any:
 def save(call: str, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a file beside its place, then rename it: whole, or not at all."""
     path = Path(path)
+    of_torch = path.suffix != ".safetensors"
+    make = _writer_of_torch if of_torch else _writer_of_safetensors
+    write = make(call, tree, path)
     handle, temporary = tempfile.mkstemp(path.suffix, path.stem, path.parent)
     os.close(handle)
     try:
-        if path.suffix == ".safetensors":
-            _save_safetensors(call, tree, temporary)
-        else:
-            torch = _import(call, "torch", path, " or save it as .safetensors")
-            torch.save(_map_arrays(torch.as_tensor, tree), temporary)
+        write(temporary)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -57,19 +59,24 @@ def _load_safetensors(call: str, path: str | os.PathLike) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
-def _save_safetensors(call: str, tree: Mapping[str, Any], path: str) -> None:
+def _writer_of_torch(call: str, tree: Mapping[str, Any], path: Path) -> Writer:
+    torch = _import(call, "torch", path, " or save it as .safetensors")
+    return functools.partial(torch.save, _map_arrays(torch.as_tensor, tree))
+
+
+def _writer_of_safetensors(call: str, tree: Mapping[str, Any], path: Path) -> Writer:
     _import(call, "safetensors", path)
     save_file = importlib.import_module("safetensors.numpy").save_file
     if "param_groups" not in tree:
-        save_file(_contiguous(tree), path)
-        return
+        return functools.partial(save_file, _contiguous(tree))
     flat = {
         f"{_PREFIX}{key}.{slot}": array
         for key, kept in tree["state"].items()
         for slot, array in kept.items()
     }
     groups = json.dumps(tree["param_groups"], default=float)
-    save_file(_contiguous(flat), path, {"param_groups": groups})
+    metadata = {"param_groups": groups}
+    return functools.partial(save_file, _contiguous(flat), metadata=metadata)
 
 
 def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ._mapping import by_path
@@ -73,7 +72,7 @@ def flax_mapping(
         used.add(ours)
         rest = parent[len(ours) :].strip("/").split("/")
         parts = [part for part in (modules[ours], *rest) if part]
-        layout = names.kernel_layouts.get(jnp.ndim(leaf)) if kind == "kernel" else None
+        layout = names.kernel_layouts.get(len(leaf.shape)) if kind == "kernel" else None
         is_norm = kind == "bias" and f"{parent}/scale".lstrip("/") in leaves
         theirs = names.norm_bias if is_norm else names.leaves[kind]
         name = names.separator.join([*parts, theirs])

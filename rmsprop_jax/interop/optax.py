@@ -169,7 +169,7 @@ def _count(
     counts = [int(to_numpy(x)) for x in theirs.get("count", {}).values()]
     if given is not None or counts:
         return max(counts) if given is None else given
-    scheduled = [owner for owner in ours["count"] if owner.startswith("optax.")]
+    scheduled = [owner for owner in ours.get("count", ()) if owner.startswith("optax.")]
     if scheduled:
         raise ValueError(
             f"`{call}(count=...)` must be the number of updates so far: the template "
