@@ -1,5 +1,8 @@
 """RMSProp for JAX: the one you meant, as an ordinary optax transformation."""
 
+from . import dialects as dialects
+from . import interop as interop
+from . import recipes as recipes
 from ._alias import rmsprop as rmsprop
 from ._transform import RMSPropState as RMSPropState
 from ._transform import scale_by_rmsprop as scale_by_rmsprop

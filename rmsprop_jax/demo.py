@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ try:
     from matplotlib.figure import Figure
     from rich import box
     from rich.console import Console
-    from rich.progress import Progress, TimeElapsedColumn
+    from rich.progress import Progress, TaskID, TimeElapsedColumn
     from rich.table import Table
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -275,23 +276,52 @@ def _compete_all(
     results: dict[str, Result], console: Console, seed: int, steps: int
 ) -> None:
     """Fill `results` in place, so that an interruption leaves what was finished."""
-    data = load()
-    console.print(
-        f"Training on {len(data.train.labels)} images, testing on "
-        f"{len(data.test.labels)}: {len(CONTENDERS)} optimizers, {SEEDS} seeds, "
-        f"{steps} steps."
-    )
+    data, seeds = load(), range(seed, seed + SEEDS)
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True))
+    with _late_interrupt() as raise_if_interrupted, progress:
+        console.print(
+            f"Training on {len(data.train.labels)} images, testing on "
+            f"{len(data.test.labels)}: {len(CONTENDERS)} optimizers, {SEEDS} seeds, "
+            f"{steps} steps."
+        )
         tasks = {
             name: progress.add_task(name, total=SEEDS * steps, start=False)
             for name in CONTENDERS
         }
         for name, task in tasks.items():
+
+            def advance(count: int, task: TaskID = task) -> None:
+                progress.advance(task, count)
+                raise_if_interrupted()
+
             progress.start_task(task)
-            advance = functools.partial(progress.advance, task)
-            seeds = range(seed, seed + SEEDS)
             results[name] = compete(CONTENDERS[name], data, seeds, steps, advance)
+
+
+@contextlib.contextmanager
+def _late_interrupt() -> Iterator[Callable[[], None]]:
+    """Hold a first Ctrl-C back until the function given is called.
+
+    At once it may strike in a callback that JAX runs while it traces or collects
+    garbage; there Python drops the exception and the training would go on.
+    """
+    usual, held = signal.getsignal(signal.SIGINT), []
+
+    def hold(number: int, frame: Any) -> None:
+        held.append(number)
+        signal.signal(signal.SIGINT, usual)
+
+    def raise_if_interrupted() -> None:
+        if held:
+            raise KeyboardInterrupt
+
+    if usual is signal.default_int_handler:  # else a shell has made us ignore Ctrl-C
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield raise_if_interrupted
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,8 +58,9 @@ def loss(params, inputs, targets):
     return jnp.mean((x - targets) ** 2)
 
 
-def train(framework, tx, params, state, steps=30):
-    """Train in JAX on the recorded data; give parameters, state and visited ones."""
+@functools.cache
+def stepper(framework, tx):
+    """Give a jitted step on the recorded data."""
     arrays, _ = recording(framework)
     inputs, targets = jnp.asarray(arrays["inputs"]), jnp.asarray(arrays["targets"])
 
@@ -69,7 +70,12 @@ def train(framework, tx, params, state, steps=30):
         updates, state = tx.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
-    visited = [params]
+    return step
+
+
+def train(framework, tx, params, state, steps=30):
+    """Train in JAX on the recorded data; give parameters, state and visited ones."""
+    step, visited = stepper(framework, tx), [params]
     for _ in range(steps):
         params, state = step(params, state)
         visited.append(params)

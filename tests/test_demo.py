@@ -32,9 +32,12 @@ import os, sys
 from rmsprop_jax import demo
 
 def compete(contender, data, seeds, steps, advance, compete=demo.compete):
-    if contender is not demo.CONTENDERS["RMSProp"]:
-        advance = lambda _: os.kill(os.getpid(), signal.SIGINT)
-    return compete(contender, data, seeds, steps, advance)
+    def interrupt(count):
+        if contender is not demo.CONTENDERS["RMSProp"]:
+            os.kill(os.getpid(), signal.SIGINT)
+        advance(count)
+
+    return compete(contender, data, seeds, steps, interrupt)
 
 demo.compete = compete
 sys.exit(demo.main(sys.argv[1:]))
@@ -44,6 +47,7 @@ sys.exit(demo.main(sys.argv[1:]))
 WITHOUT = """
 import sys
 from rmsprop_jax.__main__ import main
+assert not set(sys.argv) & set(sys.modules), "`import rmsprop_jax` imports no extra"
 for name in sys.argv[1:]:
     sys.modules[name] = None
     try:

@@ -1,6 +1,7 @@
 """A run moves over in mid-training: PyTorch and Keras, recorded at half time."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +38,12 @@ def keras_params(run, step):
     return keras.from_weights(below("keras", f"{run}/params/{step}"), ZEROS, FROM_KERAS)
 
 
+@functools.cache
 def torch_tx(run):
     return dialects.torch(**torch.options(torch_state_dict(run, 30)))
 
 
+@functools.cache
 def keras_tx(run):
     return dialects.keras(**recording("keras")[1]["arguments"][run])
 

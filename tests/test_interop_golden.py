@@ -19,7 +19,7 @@ from rmsprop_jax.interop import keras, torch
 
 FROM_TORCH = {"layer.weight": ("kernel", "(o i) -> i o", {"o": 2})}
 FROM_KERAS = {"layer/kernel": ("kernel", "(o i) -> i o", {"o": 2})}
-DIALECTS = ("torch", "timm", "stable_baselines3", "keras")
+DIALECTS = ("torch", "timm", "keras")  # Stable-Baselines3 saves as torch does
 RATES = np.load(GOLDEN / "torch.npz")["learning_rates"]
 
 

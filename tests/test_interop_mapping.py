@@ -1,6 +1,8 @@
 """Names, layouts and files: what carries weights and moments alike."""
 
 import functools
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -51,6 +53,14 @@ def test_a_layout_that_is_none(pattern):
 def test_a_layout_that_lacks_lengths():
     with pytest.raises(ValueError, match=r"all but one of c, h, w; got \{'h': 3\}"):
         torch.from_weights({}, {}, {"w": ("w", "o (c h w) -> (h w c) o", {"h": 3})})
+
+
+@pytest.mark.parametrize("entry", [3, ("kernel",), ("a", "b -> b", {}, 1)])
+def test_an_entry_that_is_none(entry):
+    with pytest.raises(
+        TypeError, match=r"must give 'w' a path, \(path, layout\).*; got"
+    ):
+        torch.from_weights({}, {}, {"w": entry})
 
 
 def normal(*shape, seed=0):
@@ -287,3 +297,32 @@ def test_import_loads_no_other_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "moving-over.md"
+
+
+def blocks():
+    """Give the code of the page on moving over, in order."""
+    if not DOCUMENT.exists():
+        pytest.skip("installed without its source tree")
+    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+
+
+def test_the_page_runs():
+    """All but what runs in another framework."""
+    names = {}
+    for block in blocks():
+        if not block.startswith("# in "):
+            exec(block, names)
+
+
+@pytest.mark.peers
+def test_the_page_runs_with_torch(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks():
+        if not block.startswith("# in Keras"):
+            exec(block, names)
+    assert names["interop"].torch.options("optimizer.pt")["momentum"] == 0.9

@@ -94,9 +94,9 @@ PARAMS = {"w": jnp.arange(3.0), "b": jnp.ones(2)}
 
 
 def stepped(tx, steps=3):
-    state = tx.init(PARAMS)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
     for _ in range(steps):
-        _, state = tx.update(PARAMS, state, PARAMS)
+        _, state = update(PARAMS, state, PARAMS)
     return state
 
 

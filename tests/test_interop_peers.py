@@ -183,12 +183,13 @@ def test_bitsandbytes(torch):
     compare(train_torch(torch, model, optimizer, 30)[-1], path, start)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("options", [dict(), dict(momentum=0.9, centered=True)])
 def test_keras(options, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        gradients = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+        gradients = np.random.default_rng(0).standard_normal((20, 4), np.float32)
         weight = keras.Variable(np.ones(4, np.float32), name="w")
         optimizer = keras.optimizers.RMSprop(0.01, **options)
         optimizer.build([weight])

@@ -1,5 +1,7 @@
 """The state that an import gives: that of the template, whatever holds it."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -168,6 +170,41 @@ def test_nnx_optimizer():
         optimizer, model
     )
     assert int(optimizer.opt_state[0].count[...]) == 31
+
+
+@dataclasses.dataclass(frozen=True)
+class Half:
+    """A format that keeps float16 and nothing else of note."""
+
+    def init(self, like, fill, dtype):
+        return jnp.full_like(like, fill, dtype=jnp.float16)
+
+    def encode(self, x):
+        return x.astype(jnp.float16)
+
+    def decode(self, stored):
+        return stored.astype(jnp.float32)
+
+
+def test_storage_is_that_of_the_template():
+    options = dict(momentum=True, centered=True)
+    tx = rmsprop(0.1, momentum=0.9, centered=True, storage=Half(), **RULE)
+    given = saved(**options)
+    state = torch.from_state_dict(given, tx.init(PARAMS), MAPPING, storage=Half())
+    assert state[1].trace["layer"]["bias"].dtype == jnp.float16
+    back = torch.to_state_dict(state, given, MAPPING, storage=Half())
+    for number, kept in given["state"].items():
+        for slot, x in kept.items():
+            assert back["state"][number][slot].dtype == np.float32
+            np.testing.assert_allclose(back["state"][number][slot], x, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"storage=.*in float16; got Float32\(\)"):
+        torch.from_state_dict(given, tx.init(PARAMS), MAPPING)
+    with pytest.raises(ValueError, match=r"storage=.*in float16; got Float32\(\)"):
+        torch.to_state_dict(state, given, MAPPING)
+    with pytest.raises(
+        ValueError, match=r"from_state_dict\(storage=...\)` must be one"
+    ):
+        torch.from_state_dict(given, tx.init(PARAMS), MAPPING, storage="float8")
 
 
 def test_timm_keeps_steps_and_subtracts_them():

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,18 @@ def test_public_names_are_documented(name):
     else:
         for field in value._fields:
             assert f"{field}:" in text, field
+
+
+def test_every_law_names_a_test():
+    page = PACKAGE.parent / "docs" / "laws.md"
+    if not page.exists():
+        pytest.skip("installed without its source tree")
+    rows = [row.split("|") for row in page.read_text().splitlines() if "test_" in row]
+    written = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
+    assert len(rows) >= 20
+    for row in rows:
+        for name in re.findall(r"`(test_\w+)`", row[2]):
+            assert f"def {name}(" in written, name
 
 
 def test_version_is_one():

@@ -65,6 +65,11 @@ def _parse_entry(call: str, name: str, entry: Any) -> Place | None:
         return None
     if isinstance(entry, str):
         return Place(entry, None)
+    if not isinstance(entry, tuple | list) or len(entry) not in (2, 3):
+        raise TypeError(
+            f"`{call}`: the mapping must give {name!r} a path, (path, layout), (path, "
+            f"layout, sizes) or None; got {entry!r}."
+        )
     path, pattern, sizes = (*entry, {}) if len(entry) == 2 else entry
     return Place(path, parse_layout(f"{call}: mapping[{name!r}]", pattern, sizes))
 

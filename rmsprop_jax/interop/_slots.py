@@ -83,19 +83,29 @@ def decode(
 ) -> dict[str, np.ndarray]:
     """Read stored arrays, at the precision that the arithmetic has."""
     format_ = find_format(call, storage)
+    for x in stored.values():
+        _check_format(call, format_, x)
     return {path: np.asarray(format_.decode(x)) for path, x in stored.items()}
 
 
 def _store(call: str, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
     """Keep one array as the template keeps it: the only way into narrow storage."""
-    wide = jax.eval_shape(format_.decode, like).dtype
-    stored = format_.encode(place(value, like, wide))
-    if stored.dtype != like.dtype:
+    wide = _check_format(call, format_, like)
+    return format_.encode(place(value, like, wide.dtype))
+
+
+def _check_format(call: str, format_: Format, stored: Any) -> jax.ShapeDtypeStruct:
+    """Refuse arrays that another format stored; give what this one decodes them to."""
+    wide = jax.eval_shape(format_.decode, stored)
+    is_wide = (
+        jnp.issubdtype(wide.dtype, jnp.inexact) and jnp.finfo(wide.dtype).bits > 16
+    )
+    if not is_wide or jax.eval_shape(format_.encode, wide).dtype != stored.dtype:
         raise ValueError(
-            f"`{call}(storage=...)`: the template keeps its moments in {like.dtype}, "
+            f"`{call}(storage=...)`: the state keeps its moments in {stored.dtype}; "
             f"got {format_}. Pass the storage that the transformation was built with."
         )
-    return stored
+    return wide
 
 
 def _fit(count: int, like: Any) -> int:
