@@ -46,15 +46,15 @@ def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
 
 
 def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
-    scale, length = _norm(tree)
+    unit, length = _norm(tree)
     bound = _bound(limit, length.dtype)
     # Written this way round, a NaN norm is not taken for a small one.
-    inside = (length == 0) | (length <= bound * scale)
+    inside = (length == 0) | (length <= bound / unit)
     # Not as one factor: it would underflow for large gradients.
     shrink = jnp.where(inside, 1.0, bound) / jnp.where(inside, 1.0, length)
 
     def clip(g: Array) -> Array:
-        return jnp.where(inside, g, g * scale.astype(g.dtype) * shrink.astype(g.dtype))
+        return jnp.where(inside, g, g / unit.astype(g.dtype) * shrink.astype(g.dtype))
 
     return jax.tree.map(clip, tree)
 
@@ -65,17 +65,13 @@ def _bound(limit: ArrayLike, dtype: Any) -> Array:
 
 
 def _norm(tree: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute a scale and the norm of the scaled tree; finite derivatives.
-
-    The scale makes the largest entry 4, so that no square overflows, and is itself a
-    normal number for every finite entry.
-    """
+    """Compute the largest entry and the norm in units of it; finite derivatives."""
     leaves = jax.tree.leaves(tree)
     dtype = np.result_type(np.float32, *(real_dtype(g.dtype) for g in leaves))
     sizes = [jnp.abs(g).astype(dtype) for g in leaves if g.size]
     zero = jnp.zeros((), dtype)
     largest = functools.reduce(jnp.maximum, map(jnp.max, sizes), zero)
-    scale = lax.stop_gradient(4 / jnp.maximum(largest, 2.0**-100))
-    total = sum((jnp.sum((x * scale) ** 2) for x in sizes), zero)
+    unit = lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
+    total = sum((jnp.sum((x / unit) ** 2) for x in sizes), zero)
     root = jnp.sqrt(jnp.where(total == 0, 1.0, total))
-    return scale, jnp.where(total == 0, 0.0, root)
+    return unit, jnp.where(total == 0, 0.0, root)

@@ -14,9 +14,11 @@ exact arithmetic, and a sum of terms that cannot be negative.
 """
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
@@ -34,7 +36,6 @@ class Rule:
     eps_in_sqrt: bool
     centered: bool
     bias_correction: bool
-    nonfinite: str
 
 
 class Coefficients(NamedTuple):
@@ -78,15 +79,18 @@ def coefficients(rule: Rule, t: Array, dtype: DTypeLike) -> Coefficients:
     )
 
 
+# Jitted, so that it is traced once for all leaves of one shape.
+@functools.partial(jax.jit, static_argnames="nonfinite")
 def step(
-    rule: Rule,
     c: Coefficients,
     g: Inexact[Array, "*shape"],
     s: Float[Array, "*shape"],
     m: Inexact[Array, "*shape"] | None,
+    *,
+    nonfinite: str,
 ) -> Step:
     """Advance one parameter by one gradient, all of one precision."""
-    finite, held = jnp.isfinite(g), rule.nonfinite == "hold"
+    finite, held = jnp.isfinite(g), nonfinite == "hold"
     g = d = _limit(g)
     if m is not None:
         new_m = m + jnp.asarray(c.pull, m.dtype) * (g - m)

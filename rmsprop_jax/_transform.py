@@ -100,7 +100,7 @@ def scale_by_rmsprop(
     call = "scale_by_rmsprop"
     check_rule(call, decay, eps, initial_scale, bias_correction, nonfinite)
     format_ = find_format(call, storage)
-    rule = Rule(decay, eps, eps_in_sqrt, centered, bias_correction, nonfinite)
+    rule = Rule(decay, eps, eps_in_sqrt, centered, bias_correction)
 
     def init(params: PyTree) -> RMSPropState:
         check_parameters(call, params)
@@ -130,7 +130,7 @@ def scale_by_rmsprop(
 
         def leaf_step(g: Inexact[Array, "*shape"], s: Array, m: Array | None):
             s, m = format_.decode(s), None if m is None else format_.decode(m)
-            u, s, m = step(rule, at(s.dtype), lift(g, s.dtype), s, m)
+            u, s, m = step(at(s.dtype), lift(g, s.dtype), s, m, nonfinite=nonfinite)
             m = None if m is None else format_.encode(m)
             return lower(u, g.dtype), format_.encode(s), m
 

@@ -62,9 +62,10 @@ def replay(name, cases):
     return [found[case.name()] for case in cases]
 
 
-def once(function):
+def once(function, *arguments):
     """Call a function compiled in haste: well takes longer than it then saves."""
-    return jax.jit(function).lower().compile({"xla_backend_optimization_level": 0})()
+    lowered = jax.jit(function).lower(*arguments)
+    return lowered.compile({"xla_backend_optimization_level": 0})(*arguments)
 
 
 def relative_error(case, want, got):

@@ -149,26 +149,48 @@ def of_linen():
     variables = jax.eval_shape(
         Linen().init, jax.random.key(0), jnp.zeros((1,), jnp.int32)
     )
-    return variables, {"params": "{}", "batch_stats": "{}"}
+    return variables
 
 
 def of_nnx():
     model = nnx.eval_shape(lambda: Nnx(nnx.Rngs(0)))
-    return nnx.state(model), {"": "{}"}
+    return nnx.state(model)
 
 
 @pytest.mark.parametrize("model", [of_linen, of_nnx])
 def test_the_ready_mapping_covers_common_layers(model):
-    variables, modules = model()
-    for framework, shapes, prefix in ((torch, TORCH, ""), (keras, KERAS, "model")):
-        given = {ours: theirs.format(prefix) for ours, theirs in modules.items()}
-        mapping = framework.flax_mapping(variables, given)
+    variables = model()
+    for framework, shapes, modules in (
+        (torch, TORCH, None),
+        (keras, KERAS, {"": "model"}),
+    ):
+        mapping = framework.flax_mapping(variables, modules)
         assert set(mapping) == set(shapes)
         weights = arrays(shapes)
         filled = framework.from_weights(weights, variables, mapping)
         chex.assert_trees_all_equal_shapes_and_dtypes(filled, variables)
         weights.pop("batch.num_batches_tracked", None)
         chex.assert_trees_all_equal(framework.to_weights(filled, mapping), weights)
+
+
+def test_one_mapping_for_variables_and_optimizer():
+    """Linen keeps running averages apart; the optimizer sees none of them."""
+    layer = {"scale": jnp.ones(2), "bias": jnp.ones(2)}
+    averages = {"mean": jnp.ones(2), "var": jnp.ones(2)}
+    variables = {"params": {"norm": layer}, "batch_stats": {"norm": averages}}
+    mapping = torch.flax_mapping(variables)
+    assert mapping == torch.flax_mapping(variables, {"params/norm": "norm"})
+    by_hand = {"norm.weight": "params/norm/scale", "norm.bias": "norm/bias"}
+    template = scale_by_rmsprop().init(variables["params"])
+    slots = {"step": 1, "square_avg": np.full(2, 4.0)}
+    group = {"params": [0, 1], "param_names": ["norm.weight", "norm.bias"]}
+    saved = {"state": {0: slots, 1: slots}, "param_groups": [group]}
+    for one in (mapping, by_hand):
+        state = torch.from_state_dict(saved, template, one)
+        np.testing.assert_array_equal(state.s["norm"]["scale"], [4.0, 4.0])
+    clash = {"params": {"w": jnp.ones(1)}, "w": jnp.ones(1)}
+    with pytest.raises(ValueError, match="two leaves of the tree have the path 'w'"):
+        torch.from_weights({}, clash, {})
 
 
 def test_the_ready_mapping_follows_the_nearest_module():
@@ -198,6 +220,9 @@ def test_one_error_for_weights_lists_everything():
         "Extend the mapping by {name: path}, {name: (path, layout)}, or {name: None} "
         "to leave one out. Nothing was changed.",
     ]
+    match = r"'a': got \(2,\), expected what the layout names for 'A'"
+    with pytest.raises(ValueError, match=match):
+        torch.to_weights({"a": jnp.ones(2)}, {"A": ("a", "o i -> i o")})
     with pytest.raises(ValueError, match="unexpected: 'c', which the mapping lacks"):
         keras.to_weights(params, mapping)
 
@@ -208,12 +233,13 @@ def test_one_error_for_moments_lists_everything():
     )
     slots = {"step": 1, "square_avg": np.ones(3), "exp_avg": np.ones(3)}
     group = {"params": [0, 1], "momentum": 0.9, "param_names": ["A", "B"]}
-    saved = {"state": {0: slots, 7: {"step": 1}}, "param_groups": [group]}
+    saved = {"state": {0: slots, 1: {}}, "param_groups": [group]}
     saved["state"][0]["momentum_buffer"] = np.ones(3)
     with pytest.raises(ValueError) as raised:
         torch.from_state_dict(saved, template, {"A": "a", "B": "b"})
     assert str(raised.value).splitlines()[:-1] == [
         "`interop.torch.from_state_dict`: does not fit.",
+        "  missing: step of 'B'",
         "  missing: square_avg of 'b', from 'B'",
         "  missing: grad_avg, which the target keeps",
         "  unexpected: exp_avg of 'A'",

@@ -268,6 +268,30 @@ def test_the_count_stops_at_its_maximum():
     assert state.count == 2**31 - 1
 
 
+def test_keras_lists_what_does_not_fit():
+    variables = {"rmsprop/w_velocity": np.ones(3), "rmsprop/w_average": np.ones(3)}
+    variables |= {"rmsprop/v_velocity": np.ones(3), "rmsprop/w_momentum": np.ones(3)}
+    template = scale_by_rmsprop().init(jnp.ones(3))
+    with pytest.raises(ValueError) as raised:
+        keras.from_variables(variables, template, {"w": ""})
+    assert str(raised.value).splitlines()[:-1] == [
+        "`interop.keras.from_variables`: does not fit.",
+        "  missing: 'iteration'",
+        "  unexpected: 'w_average'",
+        "  unexpected: velocity of 'v', which the mapping lacks",
+        "  unexpected: momentum, which the target does not keep",
+    ]
+    paths = ["rmsprop/iteration", "rmsprop/learning_rate", "rmsprop/v_velocity"]
+    with pytest.raises(ValueError) as raised:
+        keras.to_variables(template, {"w": ""}, paths)
+    assert str(raised.value).splitlines()[:-1] == [
+        "`interop.keras.to_variables`: does not fit.",
+        "  missing: 'learning_rate'",
+        "  missing: velocity of 'v', for which the mapping has no name",
+        "  unexpected: velocity of '', for there is no 'w'",
+    ]
+
+
 def test_keras_needs_paths_for_numbers():
     with pytest.raises(ValueError, match=r"paths=.*must name the 2 variables.*none"):
         keras.from_variables(

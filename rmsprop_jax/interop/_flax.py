@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import PyTree
 
-from ._mapping import by_path
+from ._mapping import by_path, within
 
 
 class Names(NamedTuple):
@@ -63,7 +63,8 @@ def flax_mapping(
     it all modules have the same names.
     """
     modules = {"": ""} if modules is None else modules
-    leaves, mapping, used = by_path(params), {}, set()
+    modules = {within(ours): theirs for ours, theirs in modules.items()}
+    leaves, mapping, used = by_path(call, params), {}, set()
     for path, leaf in leaves.items():
         parent, _, kind = path.rpartition("/")
         ours = _longest_prefix(parent, modules)

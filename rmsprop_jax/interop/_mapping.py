@@ -1,5 +1,6 @@
 """Names of another framework and paths of our tree: one mapping for all arrays."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -64,14 +65,16 @@ def _parse_entry(call: str, name: str, entry: Any) -> Place | None:
     if entry is None:
         return None
     if isinstance(entry, str):
-        return Place(entry, None)
+        return Place(within(entry), None)
     if not isinstance(entry, tuple | list) or len(entry) not in (2, 3):
         raise TypeError(
             f"`{call}`: the mapping must give {name!r} a path, (path, layout), (path, "
             f"layout, sizes) or None; got {entry!r}."
         )
     path, pattern, sizes = (*entry, {}) if len(entry) == 2 else entry
-    return Place(path, parse_layout(f"{call}: mapping[{name!r}]", pattern, sizes))
+    return Place(
+        within(path), parse_layout(f"{call}: mapping[{name!r}]", pattern, sizes)
+    )
 
 
 def inverse(places: Places) -> Places:
@@ -147,10 +150,11 @@ def _arrange(
 
 def _expected(layout: Layout | None, like: Any) -> Any:
     """Give the shape that `like` has on the other side of the layout."""
-    if like is not None and layout is None:
+    if layout is None:
         return np.shape(like)
+    if like is None:
+        return "what the layout names"
     try:
-        assert layout is not None and like is not None
         stand_in = np.broadcast_to(np.zeros((), bool), np.shape(like))
         return layout.inverse().apply(stand_in).shape
     except ValueError:
@@ -161,16 +165,30 @@ def _is_complex(like: Any) -> bool:
     return np.issubdtype(like.dtype, np.complexfloating)
 
 
-def by_path(tree: PyTree) -> dict[str, Any]:
+def by_path(call: str, tree: PyTree) -> dict[str, Any]:
     """Give the leaves of a tree by their path, such as "hidden/kernel"."""
-    return {
-        path_name(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = path_name(path)
+        if name in leaves:
+            raise ValueError(
+                f"`{call}`: two leaves of the tree have the path {name!r}."
+            )
+        leaves[name] = leaf
+    return leaves
 
 
 def path_name(path: Any) -> str:
     """Write a path with slashes, without the last step into a `flax.nnx.Variable`."""
     if path and path[-1] == jax.tree_util.GetAttrKey("value"):
         path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return within(jax.tree_util.keystr(path, simple=True, separator="/"))
+
+
+def within(path: str) -> str:
+    """Leave out a collection of Flax linen.
+
+    Optimizers see what is in `params` and weights lie beside `batch_stats`: so one
+    mapping leads to both.
+    """
+    return re.sub("^(params|batch_stats)(/|$)", "", path)

@@ -73,7 +73,10 @@ def read(
         name = named.get(key, f"parameter {key}")
         kept = {**kept, **kept.get(_NESTED, {})}
         kept.pop(_NESTED, None)
-        steps.append(int(to_numpy(kept.pop("step", 0))))
+        if "step" in kept:
+            steps.append(int(to_numpy(kept.pop("step"))))
+        else:
+            problems.missing.append(f"step of {name!r}")
         for slot, value in kept.items():
             if slot in slots and "qmap1" not in kept:
                 slots[slot][name] = value

@@ -22,7 +22,7 @@ def import_weights(
     """Give a tree like `params` with the weights in it."""
     problems = Problems(call)
     places = parse_mapping(call, mapping)
-    moved = move(weights, by_path(params), places, "", problems)
+    moved = move(weights, by_path(call, params), places, "", problems)
     problems.raise_if_any(_HINT)
     return jax.tree_util.tree_map_with_path(
         lambda path, like: place(moved[path_name(path)], like), params
@@ -34,7 +34,7 @@ def export_weights(
 ) -> dict[str, np.ndarray]:
     """Give the weights by their names elsewhere."""
     problems = Problems(call)
-    leaves, back = by_path(params), inverse(parse_mapping(call, mapping))
+    leaves, back = by_path(call, params), inverse(parse_mapping(call, mapping))
     wanted = {
         entry.to: None for path, entry in back.items() if path in leaves and entry
     }

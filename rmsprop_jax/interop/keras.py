@@ -54,6 +54,7 @@ def from_variables(
       ValueError: one error for all entries that are missing, unexpected or of another
         shape; for an impossible mapping; for a template whose momentum buffer has no
         learning rate in it.
+      TypeError: for an entry of the mapping of another kind.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax
@@ -67,6 +68,8 @@ def from_variables(
     convention = _variables.convention(call, mapping)
     named = _variables.by_path(call, variables, paths)
     moments, others = _variables.sort(named, convention.places)
+    if "iteration" not in others:
+        problems.missing.append("'iteration'")
     count = int(to_numpy(others.pop("iteration", 0)))
     problems.unexpected += [repr(p) for p in others if p != "learning_rate"]
     return import_moments(convention, moments, count, template, storage, problems)
@@ -97,7 +100,7 @@ def to_variables(
       Arrays by number, "0" and so on, in the order of `paths`.
 
     Raises:
-      ValueError: as `from_variables` does.
+      ValueError, TypeError: as `from_variables` does.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax
@@ -135,8 +138,12 @@ def from_weights(
       A tree like `params`.
 
     Raises:
-      ValueError: one error for all entries that are missing, unexpected or of another
-        shape; for an impossible mapping.
+      ValueError, TypeError: as `from_variables` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from_weights({"dense/bias": [1.0]}, {"b": jnp.zeros(1)}, {"dense/bias": "b"})
+      {'b': Array([1.], dtype=float32)}
     """
     return import_weights("interop.keras.from_weights", weights, params, mapping)
 
@@ -154,6 +161,12 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     Raises:
       ValueError: one error for all parameters that have no name; for an impossible
         mapping.
+      TypeError: for an entry of the mapping of another kind.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> to_weights({"b": jnp.ones(1)}, {"dense/bias": "b"})
+      {'dense/bias': array([1.], dtype=float32)}
     """
     return export_weights("interop.keras.to_weights", params, mapping)
 
@@ -192,7 +205,8 @@ def flax_mapping(
         keeps its name. Without it all modules have the same names.
 
     Returns:
-      A mapping for the functions here.
+      A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
+      are no part of a path, so the mapping of the variables serves the optimizer too.
 
     Raises:
       ValueError: for a module with no parameter of a Flax layer under it.

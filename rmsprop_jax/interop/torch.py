@@ -59,6 +59,7 @@ def from_state_dict(
       ValueError: one error for all entries that are missing, unexpected or of another
         shape; for an impossible mapping; for a template whose momentum buffer has the
         learning rate in it where torch's has not.
+      TypeError: for an entry of the mapping of another kind.
       ImportError: if the file needs a package that is not installed.
 
     Example:
@@ -106,7 +107,7 @@ def to_state_dict(
       A dict like `like` with new "state".
 
     Raises:
-      ValueError: as `from_state_dict` does.
+      ValueError, TypeError: as `from_state_dict` does.
       ImportError: if `like` is a file that needs a package that is not installed.
 
     Example:
@@ -146,9 +147,14 @@ def from_weights(
       A tree like `params`.
 
     Raises:
-      ValueError: one error for all entries that are missing, unexpected or of another
-        shape; for an impossible mapping.
-      ImportError: if the file needs a package that is not installed.
+      ValueError, TypeError, ImportError: as `from_state_dict` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"kernel": jnp.zeros((2, 1))}
+      >>> mapping = {"w": ("kernel", "o i -> i o")}
+      >>> from_weights({"w": [[1.0, 2.0]]}, params, mapping)["kernel"].shape
+      (2, 1)
     """
     call = "interop.torch.from_weights"
     return import_weights(call, load(call, weights), params, mapping)
@@ -168,6 +174,12 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     Raises:
       ValueError: one error for all parameters that have no name; for an impossible
         mapping.
+      TypeError: for an entry of the mapping of another kind.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> to_weights({"kernel": jnp.ones((2, 1))}, {"w": ("kernel", "o i -> i o")})
+      {'w': array([[1., 1.]], dtype=float32)}
     """
     return export_weights("interop.torch.to_weights", params, mapping)
 
@@ -231,7 +243,8 @@ def flax_mapping(
         below one keeps its name. Without it all modules have the same names.
 
     Returns:
-      A mapping for the functions here.
+      A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
+      are no part of a path, so the mapping of the variables serves the optimizer too.
 
     Raises:
       ValueError: for a module with no parameter of a Flax layer under it.
