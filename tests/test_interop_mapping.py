@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import chex
 import flax.linen as linen
@@ -299,6 +300,21 @@ def test_a_package_that_is_missing_is_named(package, tmp_path, monkeypatch):
         torch.save(SAVED, path)
     assert path.read_bytes() == b"before"
     assert [x.name for x in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def save(tree, path):
+        pathlib.Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    fake = types.SimpleNamespace(save=save, as_tensor=lambda x: x)
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    path = tmp_path / "optimizer.pt"
+    path.write_bytes(b"before")
+    with pytest.raises(OSError, match="disk full"):
+        torch.save(SAVED, path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_switches_of_timm_that_nothing_here_has():
