@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := jax==0.6.2 jaxlib==0.6.2 optax==0.2.5 flax==0.11.0
 PEERS := torch==2.13.0
+PEERS_ALONE := timm==1.0.31 stable-baselines3==2.9.2 bitsandbytes==0.50.2
 STEPS := 30
 
 .PHONY: demo test test-oldest test-peers lint types doctest docs examples wheel bench clean
@@ -80,6 +81,8 @@ $(VENV)/docs: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -q --upgrade pip
 	.venv-peers/bin/python -m pip install -q $(PEERS)
+	.venv-peers/bin/python -m pip install -q --no-deps $(PEERS_ALONE)
+	.venv-peers/bin/python -m pip install -q keras==3.15.1
 	.venv-peers/bin/python -m pip install -q -e '.[examples]' --group test
 	touch $@
 

@@ -183,7 +183,9 @@ def in_arithmetic(
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any):
         wide, state = tx.update(_lifted(updates), state, _lifted(params), **extra_args)
-        return jax.tree.map(lambda u, g: lower(u, g.dtype), wide, updates), state
+        return jax.tree.map(
+            lambda u, g: lower(u, jnp.result_type(g)), wide, updates
+        ), state
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
@@ -192,6 +194,7 @@ def _lifted(tree: PyTree) -> PyTree:
     def leaf(x: Any) -> Any:
         if not is_inexact(x):
             return x  # for `map_leaves` to refuse
+        x = jnp.asarray(x)
         return lift(x, real_dtype(arithmetic_dtype(x.dtype)))
 
     return jax.tree.map(leaf, tree)

@@ -64,7 +64,7 @@ SECTION = """\
 
 {framework}: `{original}`. Its surprise: {surprise}.
 
-Source: {source}. Verified: {verified}.
+Source: {source} ({verified}).
 """
 
 

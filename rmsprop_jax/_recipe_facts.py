@@ -251,11 +251,11 @@ RECIPES = {
             Number(
                 "learning_rate",
                 None,
-                PAPER,
+                REPORTED,
                 _A3C,
                 "drawn from LogUniform(1e-4, 1e-2); linear to 0",
             ),
-            Number("decay", 0.99, PAPER, _A3C, "section 8, as three ports quote it"),
+            Number("decay", 0.99, REPORTED, _A3C, "section 8, as ports quote it"),
             Number("eps", None, NOT_GIVEN, _A3C, "inside the root; ports have 0.1"),
             Number("initial_scale", None, NOT_GIVEN, _A3C, "ports have 0 and 1"),
         ),

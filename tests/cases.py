@@ -1,10 +1,12 @@
 """The option combinations, trees and gradients that the laws run over."""
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 RULES = [
     dict(
@@ -61,20 +63,34 @@ def gradients(steps=60, shape=(7,), seed=0, dtype=np.float64):
     return g.astype(dtype)
 
 
+# Most of the time of these tests would be LLVM's.
+quick_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
 def run(tx, params, gradients):
-    """Give the parameters after each of the gradients, jitted."""
-    import optax
+    """Give the parameters after each of the gradients, and the last state."""
+    paths, states = run_all([tx], params, gradients)
+    return paths[0], states[0]
 
-    @jax.jit
-    def step(p, state, g):
-        updates, state = tx.update(g, state, p)
-        return optax.apply_updates(p, updates), state
 
-    state, path = tx.init(params), []
+def run_all(txs, params, gradients):
+    """Run several transformations from the same start, in one compiled step."""
+
+    @quick_jit
+    def step(ps, states, g):
+        moved = []
+        for tx, p, state in zip(txs, ps, states, strict=True):
+            updates, state = tx.update(g, state, p)
+            moved.append((optax.apply_updates(p, updates), state))
+        return [p for p, _ in moved], [state for _, state in moved]
+
+    ps, states, paths = [params for _ in txs], [tx.init(params) for tx in txs], []
     for g in gradients:
-        params, state = step(params, state, g)
-        path.append(params)
-    return path, state
+        ps, states = step(ps, states, g)
+        paths.append(ps)
+    return [list(path) for path in zip(*paths, strict=True)], states
 
 
 def distance(path, start):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import CHAINS, RULES, distance, gradients, name, run
+from cases import CHAINS, RULES, distance, gradients, name, run_all
 
 from rmsprop_jax import rmsprop, scale_by_rmsprop
 
@@ -13,43 +13,43 @@ def schedule(count):
     return 0.02 * 0.95 ** jnp.asarray(count, float)
 
 
-def compare(dtype, rule, chain, tolerance, decay=0.9, eps=1e-3):
+def compare(dtype, variants, tolerance):
+    """Run all variants in one compiled step, and each against the oracle."""
     complex_ = np.issubdtype(dtype, np.complexfloating)
-    g = gradients(dtype=dtype, shape=(5,))
+    g = gradients(steps=30, dtype=dtype, shape=(5,))
     start = np.linspace(-1, 1, 5) * (1 + 0.5j if complex_ else 1)
     start = start.astype(np.complex64 if complex_ else np.float32).astype(dtype)
-    options = dict(decay=decay, eps=eps, **rule, **chain)
-    want = oracle.rmsprop(start, g, schedule, **options)
-    got, _ = run(rmsprop(schedule, **options), jnp.asarray(start), jnp.asarray(g))
-    error = max(np.max(np.abs(a - b)) for a, b in zip(want, got, strict=True))
-    assert error <= tolerance * distance(want, start)
+    variants = [dict(dict(decay=0.9, eps=1e-3), **options) for options in variants]
+    txs = [rmsprop(schedule, **options) for options in variants]
+    paths, _ = run_all(txs, jnp.asarray(start), jnp.asarray(g))
+    for options, got in zip(variants, paths, strict=True):
+        want = oracle.rmsprop(start, g, schedule, **options)
+        error = max(np.max(np.abs(a - b)) for a, b in zip(want, got, strict=True))
+        assert error <= tolerance * distance(want, start), options
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.parametrize("chain", CHAINS, ids=name)
-def test_float64_equals_the_equations(x64, rule, chain):
-    compare(np.float64, rule, chain, 1e-12)
-
-
-@pytest.mark.parametrize("decay", (0.0, 0.5, 0.99, 0.999))
-@pytest.mark.parametrize("rule", RULES, ids=name)
-def test_every_decay_equals_the_equations(x64, rule, decay):
-    compare(np.float64, rule, {}, 1e-12, decay=decay)
+def test_float64_equals_the_equations(x64, rule):
+    compare(np.float64, [{**rule, **chain} for chain in CHAINS], 1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-def test_float32_equals_the_equations(rule):
-    compare(np.float32, rule, dict(momentum=0.9), 2e-5)
+def test_every_decay_equals_the_equations(x64, rule):
+    decays = (0.0, 0.5, 0.99, 0.999)
+    compare(np.float64, [dict(rule, decay=decay) for decay in decays], 1e-12)
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=name)
-def test_float32_chains_equal_the_equations(chain):
-    compare(np.float32, {}, chain, 2e-5)
+def test_float32_equals_the_equations():
+    compare(np.float32, [dict(rule, momentum=0.9) for rule in RULES], 2e-5)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=name)
-def test_complex_equals_the_equations(x64, rule):
-    compare(np.complex128, rule, dict(momentum=0.9, weight_decay=0.01), 1e-12)
+def test_float32_chains_equal_the_equations():
+    compare(np.float32, CHAINS, 2e-5)
+
+
+def test_complex_equals_the_equations(x64):
+    chain = dict(momentum=0.9, weight_decay=0.01)
+    compare(np.complex128, [{**rule, **chain} for rule in RULES], 1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)

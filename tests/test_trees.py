@@ -79,6 +79,12 @@ def test_python_numbers_are_leaves():
     tx = scale_by_rmsprop()
     u, state = tx.update(1.0, tx.init(2.0))
     np.testing.assert_allclose(u, 1 / np.sqrt(0.1), rtol=1e-5)
+    tx = rmsprop(0.1, weight_decay=1.0)
+    u, _ = tx.update(-1.0, tx.init(2.0), 2.0)
+    np.testing.assert_allclose(u, -0.1 / np.sqrt(0.1), rtol=1e-5)
+    tx = rmsprop(0.1)
+    u, _ = tx.update(np.ones(2, np.float16), tx.init(np.ones(2, np.float16)))
+    assert u.dtype == np.float16
     assert state.s.dtype == jnp.float32 and not state.s.weak_type
 
 
