@@ -50,8 +50,8 @@ def rmsprop(
 
     Args:
       learning_rate: step size `lr`: a number, an array or an optax schedule.
-      decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction, storage,
-        nonfinite, seed: as in `scale_by_rmsprop`.
+      decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as in
+        `scale_by_rmsprop`.
       momentum: weight of the past in the buffer `b`, in [0, 1); None keeps no buffer.
         May be scheduled with `optax.inject_hyperparams`.
       nesterov: whether momentum looks one step ahead: p <- p - (lr*u + momentum*b).
@@ -64,6 +64,7 @@ def rmsprop(
       weight_decay_mask: a tree of booleans, or a function from the parameters to one,
         as in `optax.masked`: True where weight decay applies. A function must be
         named in `static_args` of `optax.inject_hyperparams`.
+      storage, nonfinite, seed: as in `scale_by_rmsprop`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`: an `optax.chain`.
