@@ -186,7 +186,7 @@ magnitudes = st.one_of(
 )
 
 
-@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(
     data=st.data(),
     shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=3),
