@@ -24,6 +24,8 @@ CONTENDERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "optax.rmsprop centered": lambda: optax.rmsprop(1e-3, centered=True),
     "rmsprop momentum": lambda: rmsprop(1e-3, momentum=0.9),
     "optax.rmsprop momentum": lambda: optax.rmsprop(1e-3, momentum=0.9),
+    # What the place of its arrays in memory does to the reference itself.
+    "optax.rmsprop again": lambda: optax.rmsprop(1e-3),
 }
 SHAPES = {"32 x 1024^2": (32, (1024, 1024)), "1000 x 64^2": (1000, (64, 64))}
 
