@@ -59,7 +59,7 @@ def trace(
       and momentum in deep learning, 2013.
     """
     del seed  # float32 storage rounds to nearest
-    call = "trace"
+    call = "rmsprop"  # where its arguments come from
     check_number(call, "momentum", momentum, below=1.0)
     format_ = find_format(call, storage)
 
