@@ -14,6 +14,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# What is measured or shown to fail here depends on how XLA compiles by default. The
+# rest is about values, and most of its time would be LLVM's.
+AS_USERS_COMPILE = ("test_compiled", "test_defects", "test_seeds", "test_demo")
+
+
+@pytest.fixture(autouse=True)
+def compile_quickly(request):
+    """Compile without LLVM's optimizations, but for the modules above."""
+    quick = request.module.__name__ not in AS_USERS_COMPILE
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test."""
