@@ -4,6 +4,10 @@ from . import dialects as dialects
 from . import interop as interop
 from . import recipes as recipes
 from ._alias import rmsprop as rmsprop
+from ._storage import BFloat16 as BFloat16
+from ._storage import Float32 as Float32
+from ._storage import Format as Format
+from ._storage import UInt8 as UInt8
 from ._transform import RMSPropState as RMSPropState
 from ._transform import scale_by_rmsprop as scale_by_rmsprop
 

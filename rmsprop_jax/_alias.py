@@ -160,7 +160,8 @@ def _add_decayed_weights(
             rate = learning_rate(state.count)
             state = optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
-        def leaf_step(u: Array, p: Array):
+        def leaf_step(leaf: int, u: Array, p: Array):
+            del leaf
             factor = jnp.asarray(weight_decay, u.dtype)
             if rate is not None:
                 factor *= -jnp.asarray(rate, u.dtype)

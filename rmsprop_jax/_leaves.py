@@ -35,20 +35,20 @@ def map_leaves(
     updates: PyTree,
     *slots: PyTree,
 ) -> tuple[PyTree, ...]:
-    """Map `step(g, *stored) -> (u, *stored)` over a tree of gradients and its state.
+    """Map `step(leaf, g, *stored) -> (u, *stored)` over gradients and their state.
 
-    A slot that is None has no leaves and stays None. A gradient that is None has no
-    update, and its state stays as it is.
+    `leaf` is the number of the gradient in its tree. A slot that is None has no leaves
+    and stays None. A gradient that is None has no update, and its state stays.
     """
     named, treedef = jax.tree_util.tree_flatten_with_path(updates, is_leaf=_is_none)
     columns = [_column(call, named, treedef, slot) for slot in slots]
     rows = []
-    for (path, g), *stored in zip(named, *columns, strict=True):
+    for leaf, ((path, g), *stored) in enumerate(zip(named, *columns, strict=True)):
         if g is None:
             rows.append((None, *stored))
             continue
         g = _check_gradient(call, path, g, stored)
-        rows.append(step(g, *stored))
+        rows.append(step(leaf, g, *stored))
     return tuple(
         None if tree is None else jax.tree.unflatten(treedef, column)
         for tree, column in zip(

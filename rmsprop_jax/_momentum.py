@@ -9,8 +9,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
 from ._checks import check_injected, check_number
+from ._dither import Dither
 from ._leaves import check_parameters, map_leaves
-from ._storage import Format, arithmetic_dtype, find_format, lift, lower
+from ._storage import (
+    Format,
+    arithmetic_dtype,
+    find_format,
+    lift,
+    lower,
+    signed,
+    store,
+)
 
 
 class MomentumState(NamedTuple):
@@ -38,15 +47,15 @@ def trace(
         b <- momentum*b + u
         update = b,   or   u + momentum*b   with nesterov
 
-    `optax.trace` with the buffer in float32 (float64 for float64 parameters) and of
-    the same dtype for ever.
+    `optax.trace` with float32 arithmetic (float64 for float64 parameters) and a buffer
+    of the same dtype for ever.
 
     Args:
       momentum: weight of the past, in [0, 1). May be scheduled with
         `optax.inject_hyperparams`.
       nesterov: whether to look one step ahead.
-      storage: how `b` is kept between steps, as in `scale_by_rmsprop`.
-      seed: seed of the stochastic rounding of narrow storage formats; an integer.
+      storage: how `b` is kept between steps, as `m` in `scale_by_rmsprop`.
+      seed: as in `scale_by_rmsprop`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `MomentumState`.
@@ -58,10 +67,9 @@ def trace(
     Source: Sutskever, Martens, Dahl and Hinton, On the importance of initialization
       and momentum in deep learning, 2013.
     """
-    del seed  # float32 storage rounds to nearest
     call = "rmsprop"  # where its arguments come from
     check_number(call, "momentum", momentum, below=1.0)
-    format_ = find_format(call, storage)
+    format_ = signed(find_format(call, storage))
 
     def init(params: PyTree) -> MomentumState:
         check_parameters(call, params)
@@ -77,13 +85,14 @@ def trace(
     ) -> tuple[PyTree, MomentumState]:
         del params, extra_args
 
-        def leaf_step(u: Inexact[Array, "*shape"], b: Array):
+        def leaf_step(leaf: int, u: Inexact[Array, "*shape"], b: Array):
             b = format_.decode(b)
             mu = jnp.asarray(momentum, b.dtype)
             x = lift(u, b.real.dtype)
+            dither = Dither(seed, state.step, "b", leaf)
             b = mu * b + x
             out = x + mu * b if nesterov else b
-            return lower(out, u.dtype), format_.encode(b)
+            return lower(out, u.dtype), store(format_, b, dither)
 
         updates, buffer = map_leaves(call, leaf_step, updates, state.trace)
         step = jnp.asarray(optax.safe_increment(state.step))

@@ -1,14 +1,18 @@
 """How a moment is kept between steps, and every cast in and out of the arithmetic."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+import functools
+from typing import ClassVar, NoReturn, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Float, Inexact, UInt32
+from jaxtyping import UInt8 as UInt8Array
+
+from ._dither import Dither
 
 Shaped = ArrayLike | jax.ShapeDtypeStruct
 
@@ -19,40 +23,142 @@ class Format(Protocol):
 
     Laws, for every format:
 
-    - the stored array has the shape of the array it keeps;
-    - the stored dtype depends on the dtype given to `init` alone;
-    - zero is exact;
-    - `decode` gives the dtype that the arithmetic is done in.
+    - the stored array has the shape of the array it keeps, and a dtype that depends on
+      that of the array alone;
+    - zero is exact, and so is what was stored before: `encode(decode(c)) == c`;
+    - `encode` is monotone, and `decode` gives the dtype of the arithmetic;
+    - a stochastic format is unbiased over its bits wherever it neither saturates nor
+      flushes to zero; values too large saturate, NaN shows or saturates.
+
+    Attributes:
+      signed: whether it keeps negative numbers. Where it does not, it is for second
+        moments, and other moments are kept in bfloat16.
+      stochastic: whether `encode` rounds with the bits it is given.
     """
 
-    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
-        """Store `fill`, of `dtype`, in the shape and sharding of `like`."""
-        ...
+    signed: ClassVar[bool]
+    stochastic: ClassVar[bool]
 
-    def encode(self, x: Array) -> Array:
-        """Store `x`."""
+    def encode(self, x: Array, bits: Array) -> Array:
+        """Store `x`; `bits` are 32 random bits for each element, or for all."""
         ...
 
     def decode(self, stored: Array) -> Array:
         """Read what was stored."""
         ...
 
+    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
+        """Store `fill`, of `dtype`, in the shape and sharding of `like`."""
+        stored = nearest(self, jnp.asarray(fill, dtype))
+        return jnp.full_like(like, stored, dtype=stored.dtype)
+
 
 @dataclasses.dataclass(frozen=True)
-class Float32:
+class Float32(Format):
     """Full precision: float32, or float64 where the parameter is float64."""
 
-    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
-        return jnp.full_like(like, fill, dtype=dtype)
+    signed = True
+    stochastic = False
 
-    def encode(self, x: Array) -> Array:
+    def encode(self, x: Array, bits: Array | None = None) -> Array:
+        del bits
         return x
 
     def decode(self, stored: Array) -> Array:
         return stored
 
 
-FORMATS: dict[str, Format] = {"float32": Float32()}
+@dataclasses.dataclass(frozen=True)
+class BFloat16(Format):
+    """Two bytes: float32 without its lower 16 bits, rounded stochastically.
+
+        stored = (x + 16 random bits) >> 16     on the bits of float32
+
+    Finite values stay finite; NaN and inf are kept. Complex arrays have no such type
+    and are kept as complex64.
+    """
+
+    signed = True
+    stochastic = True
+
+    def encode(
+        self, x: Inexact[Array, "*shape"], bits: UInt32[Array, "..."]
+    ) -> Inexact[Array, "*shape"]:
+        if jnp.iscomplexobj(x):
+            return x.astype(jnp.complex64)
+        # On the bits: XLA may drop a cast to bfloat16 that is followed by one back.
+        pattern = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        magnitude = pattern & 0x7FFFFFFF
+        largest, infinity = jnp.uint32(0x7F7F0000), jnp.uint32(0x7F800000)
+        rounded = jnp.minimum(magnitude, largest) + (bits >> 16)
+        # A NaN whose upper bits say infinity would become one.
+        quiet = jnp.uint32(0x00400000)
+        nonfinite = jnp.where(magnitude > infinity, magnitude | quiet, magnitude)
+        kept = jnp.where(magnitude < infinity, rounded, nonfinite)
+        upper = ((pattern - magnitude + kept) >> 16).astype(jnp.uint16)
+        return lax.bitcast_convert_type(upper, jnp.bfloat16)
+
+    def decode(self, stored: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        return stored if jnp.iscomplexobj(stored) else stored.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class UInt8(Format):
+    """One byte, for second moments: 6 bits of exponent, 2 of mantissa, no sign.
+
+    Code 0 is zero; code c is the float32 whose bits are (c + 4*(127 + min_exponent))
+    << 21, from 1.25 * 2**min_exponent to 1.75 * 2**(min_exponent + 63); by default
+    from 9e-15 to 1.1e5. Rounded stochastically:
+
+        code = clip((x + 21 random bits) >> 21, 0, 255)     on the bits of float32
+
+    Below the smallest code values flush to zero; above the largest, and for inf and
+    NaN, which have no code, they saturate.
+
+    Attributes:
+      min_exponent: exponent of the lower end of the range, in [-126, 64].
+    """
+
+    min_exponent: int = -47
+
+    signed = False
+    stochastic = True
+
+    def __post_init__(self) -> None:
+        if not -126 <= self.min_exponent <= 64:
+            raise ValueError(
+                "`UInt8(min_exponent=...)` must lie in [-126, 64], where float32 has "
+                f"all 256 codes; got {self.min_exponent}."
+            )
+
+    def encode(
+        self, x: Float[Array, "*shape"], bits: UInt32[Array, "..."]
+    ) -> UInt8Array[Array, "*shape"]:
+        if jnp.iscomplexobj(x):
+            raise TypeError(
+                f"`UInt8.encode`: only what cannot be negative fits, such as s; got "
+                f"{x.dtype}. Keep it in `BFloat16()` or `Float32()`."
+            )
+        pattern = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        rounded = ((pattern & 0x7FFFFFFF) + (bits >> 11)) >> 21
+        code = jnp.clip(rounded, self._zero, self._zero + 255) - self._zero
+        return code.astype(jnp.uint8)
+
+    def decode(self, stored: UInt8Array[Array, "*shape"]) -> Float[Array, "*shape"]:
+        pattern = (stored.astype(jnp.uint32) + self._zero) << 21
+        x = lax.bitcast_convert_type(pattern, jnp.float32)
+        return jnp.where(stored == 0, 0.0, x)
+
+    @property
+    def _zero(self) -> Array:
+        return jnp.uint32(4 * (127 + self.min_exponent))
+
+
+FORMATS: dict[str, Format] = {
+    "float32": Float32(),
+    "bfloat16": BFloat16(),
+    "uint8": UInt8(),
+}
 
 
 def find_format(call: str, storage: str | Format) -> Format:
@@ -62,8 +168,39 @@ def find_format(call: str, storage: str | Format) -> Format:
     if isinstance(storage, Format) and not isinstance(storage, type):
         return storage
     raise ValueError(
-        f"`{call}(storage=...)` must be one of {', '.join(map(repr, FORMATS))}; "
-        f"got {storage!r}."
+        f"`{call}(storage=...)` must be one of {', '.join(map(repr, FORMATS))}, or a "
+        f"`Format`; got {storage!r}."
+    )
+
+
+def signed(format_: Format) -> Format:
+    """Give the format for what may be negative, where `format_` keeps s."""
+    return format_ if format_.signed else BFloat16()
+
+
+def nearest(format_: Format, x: Array) -> Array:
+    """Encode `x` without chance: for values stored once, and not step after step."""
+    return format_.encode(x, jnp.uint32(0x80000000))
+
+
+def store(format_: Format, x: Array, dither: Dither) -> Array:
+    """Encode `x`; a stochastic format rounds by the bits of `dither`."""
+    if not format_.stochastic:
+        return nearest(format_, x)
+    return _round(format_, x, dither.bits(x.shape))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _round(format_: Format, x: Array, bits: UInt32[Array, "*shape"]) -> Array:
+    return format_.encode(x, bits)
+
+
+@_round.defjvp
+def _no_derivative(format_: Format, primals: object, tangents: object) -> NoReturn:
+    del primals, tangents
+    raise TypeError(
+        f"`storage={format_}` cannot be differentiated through: what it keeps is a "
+        "step function of the gradients. Differentiate with `storage='float32'`."
     )
 
 
@@ -79,8 +216,12 @@ def real_dtype(dtype: DTypeLike) -> np.dtype:
 
 def lift(x: Inexact[Array, "*shape"], real: DTypeLike) -> Inexact[Array, "*shape"]:
     """Cast to the real dtype of the arithmetic, or to its complex partner."""
-    is_complex = jnp.iscomplexobj(x)
-    return x.astype(np.promote_types(real, np.complex64) if is_complex else real)
+    if jnp.iscomplexobj(x):
+        return x.astype(np.promote_types(real, np.complex64))
+    largest = float(jnp.finfo(real).max)
+    if largest < float(jnp.finfo(x.dtype).max):  # narrow storage of float64
+        x = jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
+    return x.astype(real)
 
 
 def lower(x: Inexact[Array, "*shape"], dtype: DTypeLike) -> Inexact[Array, "*shape"]:

@@ -11,9 +11,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
 from ._checks import check_choice, check_injected, check_number, is_traced
+from ._dither import Dither
 from ._leaves import check_kinds, check_parameters, map_leaves
 from ._rule import Rule, coefficients, step
-from ._storage import Format, arithmetic_dtype, find_format, lift, lower, real_dtype
+from ._storage import (
+    Format,
+    arithmetic_dtype,
+    find_format,
+    lift,
+    lower,
+    real_dtype,
+    signed,
+    store,
+)
 
 
 class RMSPropState(NamedTuple):
@@ -68,11 +78,13 @@ def scale_by_rmsprop(
       centered: whether to divide by the standard deviation of the gradient instead
         of its root mean square.
       bias_correction: whether to undo the start of the averages at zero.
-      storage: how `s` and `m` are kept between steps: "float32", or a format object.
+      storage: how `s` and `m` are kept between steps: "float32" (4 bytes), "bfloat16"
+        (2 bytes), "uint8" (1 byte for s, m in bfloat16), or a `Format`. The arithmetic
+        is float32 all the same, and an update uses `s` before it is rounded.
       nonfinite: what a NaN or inf in the gradient does to its own coordinate:
         "propagate" makes update and state NaN at once; "hold" gives a zero update
         and leaves `s` and `m` as they are.
-      seed: seed of the stochastic rounding of narrow storage formats; an integer.
+      seed: an integer; seed of the stochastic rounding of narrow storage.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with an `RMSPropState`.
@@ -96,10 +108,10 @@ def scale_by_rmsprop(
       Learning, 2012. Centered: Graves, Generating Sequences With Recurrent Neural
       Networks, 2013, eq. 38-45.
     """
-    del seed  # float32 storage rounds to nearest
     call = "scale_by_rmsprop"
     check_rule(call, decay, eps, initial_scale, bias_correction, nonfinite)
-    format_ = find_format(call, storage)
+    s_format = find_format(call, storage)
+    m_format = signed(s_format)
     rule = Rule(decay, eps, eps_in_sqrt, centered, bias_correction)
 
     def init(params: PyTree) -> RMSPropState:
@@ -109,10 +121,10 @@ def scale_by_rmsprop(
 
         def second_moment(p):
             dtype = real_dtype(arithmetic_dtype(jnp.result_type(p)))
-            return format_.init(p, initial_scale, dtype)
+            return s_format.init(p, initial_scale, dtype)
 
         def mean(p):
-            return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
+            return m_format.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
 
         return RMSPropState(
             count=jnp.zeros((), jnp.int32),
@@ -128,11 +140,15 @@ def scale_by_rmsprop(
         count = jnp.asarray(optax.safe_increment(state.count))
         at = functools.cache(lambda dtype: coefficients(rule, count, dtype))
 
-        def leaf_step(g: Inexact[Array, "*shape"], s: Array, m: Array | None):
-            s, m = format_.decode(s), None if m is None else format_.decode(m)
+        def leaf_step(
+            leaf: int, g: Inexact[Array, "*shape"], s: Array, m: Array | None
+        ):
+            s, m = s_format.decode(s), None if m is None else m_format.decode(m)
             u, s, m = step(at(s.dtype), lift(g, s.dtype), s, m, nonfinite=nonfinite)
-            m = None if m is None else format_.encode(m)
-            return lower(u, g.dtype), format_.encode(s), m
+            s = store(s_format, s, Dither(seed, state.count, "s", leaf))
+            if m is not None:
+                m = store(m_format, m, Dither(seed, state.count, "m", leaf))
+            return lower(u, g.dtype), s, m
 
         updates, s, m = map_leaves(call, leaf_step, updates, state.s, state.m)
         return updates, RMSPropState(count, s, m)

@@ -176,10 +176,14 @@ def test_nnx_optimizer():
 class Half:
     """A format that keeps float16 and nothing else of note."""
 
+    signed = True
+    stochastic = False
+
     def init(self, like, fill, dtype):
         return jnp.full_like(like, fill, dtype=jnp.float16)
 
-    def encode(self, x):
+    def encode(self, x, bits):
+        del bits
         return x.astype(jnp.float16)
 
     def decode(self, stored):

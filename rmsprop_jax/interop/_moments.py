@@ -75,7 +75,10 @@ def export_moments(
     """Give the moments of a state under the names that are wanted."""
     call, labels, places, hint, weight, sign, _ = convention
     _check_order(convention, state)
-    s, m, b = (_slots.decode(call, kept, storage) for kept in _kept(call, state))
+    s, m, b = (
+        _slots.decode(call, slot, kept, storage)
+        for slot, kept in zip("smb", _kept(call, state), strict=True)
+    )
     s = {p: mean_square(x, m[p], weight) if p in m else x for p, x in s.items()}
     m = {path: (weight * x).astype(x.dtype) for path, x in m.items()}
     b = {path: sign * x for path, x in b.items()}

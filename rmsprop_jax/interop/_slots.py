@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .._storage import Format, find_format
+from .._storage import Format, find_format, nearest, signed
 from ._mapping import path_name
 
 # Field by field of every state class that is read or written. By name, since some of
@@ -64,7 +64,6 @@ def write(
 
     A slot without values, and a count that is None, stay as they are.
     """
-    format_ = find_format(call, storage)
 
     def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
         if slot == "count":
@@ -73,25 +72,30 @@ def write(
             return leaf
         if owner.startswith("optax."):
             return place(values[slot][path], leaf)
-        return _store(call, format_, values[slot][path], leaf)
+        return _store(call, _format(call, storage, slot), values[slot][path], leaf)
 
     return _map_slots(visit, template)
 
 
 def decode(
-    call: str, stored: Mapping[str, Any], storage: str | Format
+    call: str, slot: str, stored: Mapping[str, Any], storage: str | Format
 ) -> dict[str, np.ndarray]:
-    """Read stored arrays, at the precision that the arithmetic has."""
-    format_ = find_format(call, storage)
+    """Read the arrays of a slot of ours, at the precision of the arithmetic."""
+    format_ = _format(call, storage, slot)
     for x in stored.values():
         _check_format(call, format_, x)
     return {path: np.asarray(format_.decode(x)) for path, x in stored.items()}
 
 
+def _format(call: str, storage: str | Format, slot: str) -> Format:
+    format_ = find_format(call, storage)
+    return format_ if slot == "s" else signed(format_)
+
+
 def _store(call: str, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
     """Keep one array as the template keeps it: the only way into narrow storage."""
     wide = _check_format(call, format_, like)
-    return format_.encode(place(value, like, wide.dtype))
+    return nearest(format_, place(value, like, wide.dtype))
 
 
 def _check_format(call: str, format_: Format, stored: Any) -> jax.ShapeDtypeStruct:
@@ -100,7 +104,10 @@ def _check_format(call: str, format_: Format, stored: Any) -> jax.ShapeDtypeStru
     is_wide = (
         jnp.issubdtype(wide.dtype, jnp.inexact) and jnp.finfo(wide.dtype).bits > 16
     )
-    if not is_wide or jax.eval_shape(format_.encode, wide).dtype != stored.dtype:
+    if (
+        not is_wide
+        or jax.eval_shape(lambda x: nearest(format_, x), wide).dtype != stored.dtype
+    ):
         raise ValueError(
             f"`{call}(storage=...)`: the state keeps its moments in {stored.dtype}; "
             f"got {format_}. Pass the storage that the transformation was built with."

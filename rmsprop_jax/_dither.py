@@ -1,0 +1,72 @@
+"""Random bits for stochastic rounding, from where they are used and nothing else.
+
+The bits of an element are a hash of (seed, count, slot, leaf, index of the element): so
+there is no key to keep, a restart repeats the run, and any mesh gives the same bits.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, UInt32
+
+# Odd and without pattern: 2**32 over the golden ratio; the rest from the finalizers of
+# Appleby (MurmurHash3) and Wellons (hash-prospector, "lowbias32").
+_GOLDEN = 0x9E3779B9
+_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
+_THIRD, _FOURTH = 0x85EBCA6B, 0xC2B2AE35
+
+
+class Dither(NamedTuple):
+    """What tells one stochastic rounding of an array from every other.
+
+    Attributes:
+      seed: that of the transformation.
+      count: number of updates before this one.
+      slot: a letter for the moment: one parameter may have several.
+      leaf: number of the parameter in its tree.
+    """
+
+    seed: ArrayLike
+    count: Array
+    slot: str
+    leaf: int
+
+    def bits(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+        """Give 32 random bits for each element of an array."""
+        key = _uint32(0)
+        for part in (self.seed, self.count, ord(self.slot), self.leaf):
+            key = _mix(key + _uint32(part) + _uint32(_GOLDEN), _FIRST, _SECOND)
+        # A second word of the key: with one alone, two keys give the same bits in
+        # another order.
+        other = _mix(key, _THIRD, _FOURTH)
+        x = (_index(shape) + key) * _uint32(_FIRST)
+        x = (x ^ (x >> 15)) + other
+        return _mix(x, _FIRST, _SECOND)
+
+
+def _mix(x: Array, first: int, second: int) -> Array:
+    """Scramble 32 bits, one to one."""
+    x = (x ^ (x >> 16)) * _uint32(first)
+    x = (x ^ (x >> 15)) * _uint32(second)
+    return x ^ (x >> 16)
+
+
+def _index(shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+    """Number the elements in row-major order, modulo 2**32.
+
+    A sum over dimensions, and no reshape: so each device of a mesh computes its part.
+    """
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
+    for k in reversed(range(len(shape))):
+        along = lax.broadcasted_iota(jnp.uint32, shape, k)
+        index, stride = index + along * _uint32(stride), stride * shape[k]
+    return index
+
+
+def _uint32(value: ArrayLike) -> Array:
+    """Take the low 32 bits of an integer."""
+    if isinstance(value, int):
+        return jnp.asarray(value % 2**32, jnp.uint32)
+    return jnp.asarray(value).astype(jnp.uint32)
