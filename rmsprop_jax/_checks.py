@@ -1,13 +1,16 @@
 """Arguments checked where they are given; what is traced is left alone."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
+
+R = TypeVar("R")
 
 
 def check_number(
@@ -67,6 +70,18 @@ def check_choice(call: str, name: str, value: Any, choices: tuple[str, ...]) -> 
             f"`{call}({name}=...)` must be one of {', '.join(map(repr, choices))}; "
             f"got {value!r}."
         )
+
+
+def undifferentiable(problem: str, function: Callable[..., R]) -> Callable[..., R]:
+    """Let a function refuse derivatives, where JAX would take them for zero."""
+    function = jax.custom_jvp(function)
+
+    @function.defjvp
+    def refuse(primals: Any, tangents: Any) -> NoReturn:
+        del primals, tangents
+        raise TypeError(problem)
+
+    return function
 
 
 def is_traced(value: Any) -> bool:

@@ -125,6 +125,13 @@ def is_inexact(leaf: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
+def path_name(path: Any) -> str:
+    """Write a path with slashes, without the last step into a `flax.nnx.Variable`."""
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def _dtype(leaf: Any) -> Any:
     if isinstance(leaf, int | float | complex):
         return jnp.result_type(leaf)

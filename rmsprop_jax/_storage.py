@@ -1,8 +1,7 @@
 """How a moment is kept between steps, and every cast in and out of the arithmetic."""
 
 import dataclasses
-import functools
-from typing import ClassVar, NoReturn, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, UInt32
 from jaxtyping import UInt8 as UInt8Array
 
+from ._checks import undifferentiable
 from ._dither import Dither
 
 Shaped = ArrayLike | jax.ShapeDtypeStruct
@@ -187,21 +187,12 @@ def store(format_: Format, x: Array, dither: Dither) -> Array:
     """Encode `x`; a stochastic format rounds by the bits of `dither`."""
     if not format_.stochastic:
         return nearest(format_, x)
-    return _round(format_, x, dither.bits(x.shape))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _round(format_: Format, x: Array, bits: UInt32[Array, "*shape"]) -> Array:
-    return format_.encode(x, bits)
-
-
-@_round.defjvp
-def _no_derivative(format_: Format, primals: object, tangents: object) -> NoReturn:
-    del primals, tangents
-    raise TypeError(
+    encode = undifferentiable(
         f"`storage={format_}` cannot be differentiated through: what it keeps is a "
-        "step function of the gradients. Differentiate with `storage='float32'`."
+        "step function of the gradients. Differentiate with `storage='float32'`.",
+        format_.encode,
     )
+    return encode(x, dither.bits(x.shape))
 
 
 def arithmetic_dtype(dtype: DTypeLike) -> np.dtype:

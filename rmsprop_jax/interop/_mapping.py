@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .. import _leaves
 from ._layout import Layout, parse_layout, to_numpy
 
 
@@ -179,10 +180,8 @@ def by_path(call: str, tree: PyTree) -> dict[str, Any]:
 
 
 def path_name(path: Any) -> str:
-    """Write a path with slashes, without the last step into a `flax.nnx.Variable`."""
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return within(jax.tree_util.keystr(path, simple=True, separator="/"))
+    """Write a path with slashes, from the parameters of a model on."""
+    return within(_leaves.path_name(path))
 
 
 def within(path: str) -> str:
