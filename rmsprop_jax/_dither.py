@@ -26,12 +26,15 @@ class Dither(NamedTuple):
       count: number of updates before this one.
       slot: a letter for the moment: one parameter may have several.
       leaf: number of the parameter in its tree.
+      rows: numbers of the rows that are rounded, where not all are: they get the bits
+        that they would get among all.
     """
 
     seed: ArrayLike
     count: Array
     slot: str
     leaf: int
+    rows: Array | None = None
 
     def bits(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
         """Give 32 random bits for each element of an array."""
@@ -41,7 +44,7 @@ class Dither(NamedTuple):
         # A second word of the key: with one alone, two keys give the same bits in
         # another order.
         other = _mix(key, _THIRD, _FOURTH)
-        x = (_index(shape) + key) * _uint32(_FIRST)
+        x = (_index(shape, self.rows) + key) * _uint32(_FIRST)
         x = (x ^ (x >> 15)) + other
         return _mix(x, _FIRST, _SECOND)
 
@@ -53,7 +56,9 @@ def _mix(x: Array, first: int, second: int) -> Array:
     return x ^ (x >> 16)
 
 
-def _index(shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+def _index(
+    shape: tuple[int, ...], rows: Array | None = None
+) -> UInt32[Array, "*shape"]:
     """Number the elements in row-major order, modulo 2**32.
 
     A sum over dimensions, and no reshape: so each device of a mesh computes its part.
@@ -61,6 +66,8 @@ def _index(shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
     index, stride = jnp.zeros(shape, jnp.uint32), 1
     for k in reversed(range(len(shape))):
         along = lax.broadcasted_iota(jnp.uint32, shape, k)
+        if k == 0 and rows is not None:
+            along = lax.broadcast_in_dim(_uint32(rows), shape, (0,))
         index, stride = index + along * _uint32(stride), stride * shape[k]
     return index
 
