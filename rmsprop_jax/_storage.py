@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, UInt32
 from jaxtyping import UInt8 as UInt8Array
 
-from ._checks import undifferentiable
+from ._checks import is_traced, undifferentiable
 from ._dither import Dither
 
 Shaped = ArrayLike | jax.ShapeDtypeStruct
@@ -131,8 +131,16 @@ class UInt8(Format):
                 f"all 256 codes; got {self.min_exponent}."
             )
 
+    def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
+        if not is_traced(fill) and np.asarray(fill) < 0:
+            raise ValueError(
+                f"`UInt8.init(fill=...)` must not be negative; got {fill}. Keep it in "
+                "`BFloat16()` or `Float32()`."
+            )
+        return super().init(like, fill, dtype)
+
     def encode(
-        self, x: Float[Array, "*shape"], bits: UInt32[Array, "..."]
+        self, x: Inexact[Array, "*shape"], bits: UInt32[Array, "..."]
     ) -> UInt8Array[Array, "*shape"]:
         if jnp.iscomplexobj(x):
             raise TypeError(
