@@ -1,0 +1,158 @@
+"""The transformation under test, and the trees that it is tested on."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
+
+Factory = Callable[..., optax.GradientTransformation]
+
+# What optimizers call the argument that a law varies.
+LEARNING_RATES = ("learning_rate", "lr", "step_size")
+DECAYS = ("b2", "decay", "alpha", "rho", "gamma")
+EPSILONS = ("eps", "epsilon")
+RATE = 0.1  # for a factory whose learning rate has no default
+
+
+class DoesNotApply(Exception):
+    """Raised by a law that says nothing about a transformation, with the reason."""
+
+
+class Subject:
+    """A factory of the transformation under test, and what several laws need of it.
+
+    Attributes:
+      arguments: the default of each argument of the factory.
+      learning_rate: what it calls the learning rate; None where it takes none.
+      oracle: as in `examine`.
+      extra_args: keyword arguments of every `update`.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        *,
+        oracle: Callable[..., Any] | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._factory = factory
+        self.arguments = {
+            name: parameter.default
+            for name, parameter in inspect.signature(factory).parameters.items()
+            if parameter.kind
+            in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        }
+        self.learning_rate = self.find(LEARNING_RATES)
+        self.oracle = oracle
+        self.extra_args = dict(extra_args or {})
+
+    def find(self, names: Iterable[str]) -> str | None:
+        """Give the first of the names that is an argument of the factory."""
+        return next((name for name in names if name in self.arguments), None)
+
+    def need(self, names: Iterable[str]) -> str:
+        """Give the first of the names that is an argument, or skip the law."""
+        found = self.find(names)
+        if found is None:
+            raise DoesNotApply(f"the factory takes no {' or '.join(names)}")
+        return found
+
+    def make(self, **arguments: Any) -> optax.GradientTransformation:
+        """Make the transformation, with other arguments where they are given."""
+        rate = self.learning_rate
+        if rate and self.arguments[rate] is inspect.Parameter.empty:
+            arguments = {rate: RATE, **arguments}
+        return self._factory(**arguments)
+
+    def inject(
+        self, dtype: DTypeLike | None = None, **arguments: Any
+    ) -> optax.GradientTransformation:
+        """Make the transformation by `optax.inject_hyperparams`."""
+        rate = self.learning_rate
+        if rate and self.arguments[rate] is inspect.Parameter.empty:
+            arguments = {rate: RATE, **arguments}
+        static = [name for name, default in self.arguments.items() if callable(default)]
+        static = [x for x in static if self.arguments[x] is not inspect.Parameter.empty]
+        make = optax.inject_hyperparams(self._factory, static, hyperparam_dtype=dtype)
+        return make(**arguments)
+
+    def numbers(self) -> dict[str, Any]:
+        """Give the numbers that the factory takes, with their defaults, or skip."""
+        numbers = {
+            name: default
+            for name, default in self.arguments.items()
+            if isinstance(default, int | float) and not isinstance(default, bool)
+        }
+        if self.learning_rate is not None:
+            numbers.setdefault(self.learning_rate, RATE)
+        if not numbers:
+            raise DoesNotApply("the factory takes no numbers")
+        return numbers
+
+    def update(
+        self,
+        tx: optax.GradientTransformation,
+        gradients: PyTree,
+        state: Any,
+        params: PyTree,
+    ) -> tuple[PyTree, Any]:
+        """Update once, with the extra arguments."""
+        if not self.extra_args:
+            return tx.update(gradients, state, params)
+        tx = optax.with_extra_args_support(tx)
+        return tx.update(gradients, state, params, **self.extra_args)
+
+    def follow(
+        self, tx: optax.GradientTransformation, params: PyTree, gradients: Iterable[Any]
+    ) -> tuple[list[PyTree], Any]:
+        """Give the update for each gradient at fixed parameters, and the last state."""
+        state, updates = tx.init(params), []
+        for g in gradients:
+            u, state = self.update(tx, g, state, params)
+            updates.append(u)
+        return updates, state
+
+    @functools.cached_property
+    def step(self) -> "Step":
+        """The update of the tree of `example`, compiled once for several laws."""
+        return Step(self)
+
+
+class Step:
+    """A compiled update that counts how often it was traced."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.traces = 0
+        self.tx = subject.make()
+
+        def update(gradients: PyTree, state: Any, params: PyTree) -> Any:
+            self.traces += 1
+            return subject.update(self.tx, gradients, state, params)
+
+        self.update = jax.jit(update)
+
+
+def example(dtype: DTypeLike = np.float32) -> PyTree:
+    """Give parameters of two leaves, exact in every dtype."""
+    a, b = np.asarray([0.5, -1.0, 1.5, 2.0]), np.arange(-2.5, 3.5).reshape(2, 3)
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), {"a": a, "b": b})
+
+
+def gradients(steps: int, dtype: DTypeLike = np.float32) -> list[PyTree]:
+    """Give gradients for `example`: of either sign, without zeros, and small."""
+    rng = np.random.default_rng(0)
+
+    def leaf(p: Any) -> Any:
+        g = rng.uniform(0.25, 1.0, p.shape) * rng.choice([-1.0, 1.0], p.shape)
+        if jnp.issubdtype(dtype, np.complexfloating):
+            g = g + 1j * rng.uniform(-1.0, 1.0, p.shape)
+        return jnp.asarray(np.round(64 * g) / 64, dtype)
+
+    return [jax.tree.map(leaf, example()) for _ in range(steps)]
