@@ -1,0 +1,11 @@
+"""Exact RMSProp for large tables, at the cost of the rows that a step touches.
+
+A row with a zero gradient only decays, and by a known amount. So it is enough to know
+when a row was last touched: what it missed is made up for in closed form when it is
+next needed. Table and state are those of the dense optimizer, to rounding.
+"""
+
+from ._alias import SparseTransformation as SparseTransformation
+from ._alias import rmsprop as rmsprop
+from ._motion import Shrink as Shrink
+from ._table import TableState as TableState
