@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from rmsprop_jax import rmsprop
+from rmsprop_jax import master_weights, rmsprop
 
 SHAPE = (256, 256)
 SIZE = 4 * 256 * 256
@@ -33,24 +33,29 @@ PASSES = [
 ]
 
 
-def compiled(tx, leaves=1):
+COLLECTIVES = re.compile(
+    r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|send|recv"
+)
+
+
+def compiled(tx, leaves=1, dtype=jnp.float32, place=lambda x: x):
     """Compile one donated step on equal leaves; give the bytes that it must keep."""
 
     def step(params, state, g):
         updates, state = tx.update(g, state, params)
         return optax.apply_updates(params, updates), state
 
-    params = {str(k): jnp.zeros(SHAPE) for k in range(leaves)}
+    params = {str(k): place(jnp.zeros(SHAPE, dtype)) for k in range(leaves)}
     state = tx.init(params)
     kept = sum(x.nbytes for x in jax.tree.leaves((params, state)))
     jitted = jax.jit(step, donate_argnums=(0, 1))
     return jitted.lower(params, state, params).compile(), kept
 
 
-def passes(program):
+def passes(program, dtype=r"\w+", shape="256,256"):
     """Count the loops of the entry computation that yield a parameter-sized array."""
     entry = program.as_text().split("\nENTRY ")[1]
-    array = re.escape("f32[256,256]")
+    array = rf"{dtype}\[{shape}\]"
     return len(re.findall(rf"= {array}\S* (?:fusion|copy|call)\(", entry))
 
 
@@ -73,6 +78,61 @@ def test_a_stored_gradient_shows_as_a_temporary():
     square = optax.stateless(lambda g, _: jax.tree.map(lambda x: x @ x, g))
     program, _ = compiled(optax.chain(square, rmsprop(1e-3)))
     assert program.memory_analysis().temp_size_in_bytes >= SIZE
+
+
+def small(inner):
+    return master_weights(inner, bits=24)
+
+
+# Dtype of the parameters, how they are trained, and the float32 arrays of their size
+# that the step may make: the new parameters themselves, where they are float32.
+NARROW = [
+    (jnp.float32, lambda: rmsprop(1e-3, storage="bfloat16"), 1),
+    (jnp.float32, lambda: rmsprop(1e-3, storage="uint8"), 1),
+    (jnp.bfloat16, lambda: rmsprop(1e-3, storage="uint8"), 0),
+    (jnp.bfloat16, lambda: small(rmsprop(1e-3, storage="uint8")), 0),
+]
+
+
+@pytest.mark.parametrize(("dtype", "make", "wide"), NARROW)
+def test_narrow_storage_makes_no_float32_temporary(dtype, make, wide):
+    with jax.numpy_dtype_promotion("standard"):
+        program, kept = compiled(make(), dtype=dtype)
+    memory = program.memory_analysis()
+    assert passes(program, "f32") <= wide
+    assert memory.temp_size_in_bytes < SIZE
+    assert memory.alias_size_in_bytes == kept
+
+
+@pytest.mark.parametrize("spec", (("x",), ("x", "y"), (("y", "x"), None)), ids=str)
+@pytest.mark.parametrize("storage", ("float32", "bfloat16", "uint8"))
+def test_an_update_of_sharded_leaves_has_no_collective(storage, spec):
+    mesh = jax.make_mesh((4, 2), ("x", "y"))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
+    tx = rmsprop(1e-3, centered=True, momentum=0.9, storage=storage)
+    program, _ = compiled(tx, place=lambda x: jax.device_put(x, sharding))
+    assert not COLLECTIVES.search(program.as_text())
+    assert "[256,256]" not in program.as_text()  # each device has its part
+
+
+def test_a_sharded_master_weight_update_has_no_collective():
+    mesh = jax.make_mesh((8,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    tx = small(rmsprop(1e-3, storage="uint8"))
+    with jax.numpy_dtype_promotion("standard"):
+        program, _ = compiled(
+            tx, dtype=jnp.bfloat16, place=lambda x: jax.device_put(x, sharding)
+        )
+    assert not COLLECTIVES.search(program.as_text())
+
+
+def test_a_collective_shows():
+    """The measure can fail: a norm over all devices."""
+    mesh = jax.make_mesh((8,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    tx = optax.chain(optax.clip_by_global_norm(1.0), rmsprop(1e-3))
+    program, _ = compiled(tx, place=lambda x: jax.device_put(x, sharding))
+    assert COLLECTIVES.search(program.as_text())
 
 
 def test_fresh_parameters_and_state_can_be_donated():
