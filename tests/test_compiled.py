@@ -49,7 +49,9 @@ def compiled(tx, leaves=1, dtype=jnp.float32, place=lambda x: x):
     state = tx.init(params)
     kept = sum(x.nbytes for x in jax.tree.leaves((params, state)))
     jitted = jax.jit(step, donate_argnums=(0, 1))
-    return jitted.lower(params, state, params).compile(), kept
+    # Master weights give float32 updates, to be added to narrow parameters.
+    with jax.numpy_dtype_promotion("standard"):
+        return jitted.lower(params, state, params).compile(), kept
 
 
 def passes(program, dtype=r"\w+", shape="256,256"):
@@ -84,23 +86,25 @@ def small(inner):
     return master_weights(inner, bits=24)
 
 
-# Dtype of the parameters, how they are trained, and the float32 arrays of their size
-# that the step may make: the new parameters themselves, where they are float32.
+# Dtype of the parameters, how they are trained, the float32 arrays of their size that
+# the step makes, and the bytes of temporaries for each parameter. With float32
+# parameters the one array is the new parameters. With master weights there are two
+# results of one division, which XLA on CPU does not compute twice.
 NARROW = [
-    (jnp.float32, lambda: rmsprop(1e-3, storage="bfloat16"), 1),
-    (jnp.float32, lambda: rmsprop(1e-3, storage="uint8"), 1),
-    (jnp.bfloat16, lambda: rmsprop(1e-3, storage="uint8"), 0),
-    (jnp.bfloat16, lambda: small(rmsprop(1e-3, storage="uint8")), 0),
+    (jnp.float32, lambda: rmsprop(1e-3, storage="bfloat16"), 1, 2),
+    (jnp.float32, lambda: rmsprop(1e-3, storage="uint8"), 1, 1),
+    (jnp.bfloat16, lambda: rmsprop(1e-3, storage="uint8"), 0, 1),
+    (jnp.bfloat16, lambda: small(rmsprop(1e-3, storage="uint8")), 2, 12),
+    (jnp.bfloat16, lambda: small(optax.sgd(1e-3)), 0, 3),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "make", "wide"), NARROW)
-def test_narrow_storage_makes_no_float32_temporary(dtype, make, wide):
-    with jax.numpy_dtype_promotion("standard"):
-        program, kept = compiled(make(), dtype=dtype)
+@pytest.mark.parametrize(("dtype", "make", "wide", "temporary"), NARROW)
+def test_float32_temporaries_of_narrow_storage(dtype, make, wide, temporary):
+    program, kept = compiled(make(), dtype=dtype)
     memory = program.memory_analysis()
     assert passes(program, "f32") <= wide
-    assert memory.temp_size_in_bytes < SIZE
+    assert memory.temp_size_in_bytes < (temporary + 0.1) * SIZE / 4
     assert memory.alias_size_in_bytes == kept
 
 
@@ -119,10 +123,9 @@ def test_a_sharded_master_weight_update_has_no_collective():
     mesh = jax.make_mesh((8,), ("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     tx = small(rmsprop(1e-3, storage="uint8"))
-    with jax.numpy_dtype_promotion("standard"):
-        program, _ = compiled(
-            tx, dtype=jnp.bfloat16, place=lambda x: jax.device_put(x, sharding)
-        )
+    program, _ = compiled(
+        tx, dtype=jnp.bfloat16, place=lambda x: jax.device_put(x, sharding)
+    )
     assert not COLLECTIVES.search(program.as_text())
 
 

@@ -1,6 +1,7 @@
 """What a reader of the tree may rely on."""
 
 import ast
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -23,6 +24,8 @@ ORDER = (
     "_transform",
     "_momentum",
     "_alias",
+    "_split",
+    "_master_weights",
     "_clipping",
     "_complex",
     "_dialect_facts",
@@ -62,7 +65,7 @@ def test_nothing_imports_the_top():
 
 def test_rule_and_storage_know_nothing_of_each_other():
     assert not set(imports(PACKAGE / "_rule.py"))
-    assert set(imports(PACKAGE / "_storage.py")) == {"_dither"}
+    assert set(imports(PACKAGE / "_storage.py")) == {"_checks", "_dither"}
 
 
 def run(code):
@@ -128,8 +131,15 @@ def test_public_names_are_documented(name):
         for argument in inspect.signature(value).parameters:
             assert argument in text.split("Args:")[1], argument
     else:
-        for field in value._fields:
+        for field in fields(value):
             assert f"{field}:" in text, field
+
+
+def fields(value):
+    """Name what a class keeps: a NamedTuple, a dataclass or a protocol."""
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    return getattr(value, "_fields", value.__annotations__)
 
 
 def test_every_law_names_a_test():
