@@ -7,5 +7,7 @@ next needed. Table and state are those of the dense optimizer, to rounding.
 
 from ._alias import SparseTransformation as SparseTransformation
 from ._alias import rmsprop as rmsprop
+from ._lookup import RowGradients as RowGradients
+from ._lookup import value_and_grad as value_and_grad
 from ._motion import Shrink as Shrink
-from ._table import TableState as TableState
+from ._state import TableState as TableState

@@ -12,11 +12,11 @@ from jaxtyping import Array
 from .._checks import check_choice, check_number, is_traced
 from .._rule import Rule
 from .._storage import Format, find_format
-from . import _table
+from . import _state, _table
 from ._checks import check_gradients, check_ids, check_state, check_table
 from ._motion import Motion
 from ._rows import as_int32
-from ._table import Optimizer, TableState
+from ._state import Optimizer, TableState
 
 CALL = "sparse.rmsprop"
 
@@ -151,7 +151,7 @@ def rmsprop(
 
     def init(table: Array) -> TableState:
         check_table(f"{CALL}.init", table)
-        return _table.init(optimizer, table)
+        return _state.init(optimizer, table)
 
     def gather(table: Array, state: TableState, ids: ArrayLike) -> Array:
         call = f"{CALL}.gather"

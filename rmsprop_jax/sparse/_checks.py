@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import is_traced
-from ._table import TableState
+from ._state import TableState
 
 
 def check_table(call: str, table: Any) -> None:

@@ -11,6 +11,7 @@ correction `s + |m|**2` decays by a; with it `s + W*|m|**2` and `W*m` do.
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Inexact, Int32, UInt32
 from .._rule import Rule
 
 
-def logarithm(base: float, dtype: DTypeLike) -> float:
+def logarithm(base: Any, dtype: DTypeLike) -> float:
     """Compute the log of a base in [0, 1] as the arithmetic rounds it."""
     rounded = float(np.dtype(dtype).type(base))
     return math.log(rounded) if rounded > 0 else -math.inf
@@ -42,7 +43,7 @@ def decay_moments(
     m: Inexact[Array, "rows ..."] | None,
 ) -> tuple[Float[Array, "rows ..."], Inexact[Array, "rows ..."] | None]:
     """Give the moments of rows that were idle for the `k` steps up to `count`."""
-    log_decay = logarithm(float(rule.decay), s.dtype)
+    log_decay = logarithm(rule.decay, s.dtype)
     a, rest = (along_rows(x, s) for x in powers(log_decay, k, s.dtype))
     if m is None:
         return a * s, None

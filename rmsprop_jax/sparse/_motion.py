@@ -15,13 +15,12 @@ what is left is below rounding.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact, Int32, UInt32
 
 from ._idle import logarithm, powers
@@ -31,7 +30,7 @@ from ._idle import logarithm, powers
 class Motion:
     """What turns `u` into steps, as `rmsprop` documents it."""
 
-    learning_rate: ArrayLike | optax.Schedule
+    learning_rate: Any  # a number, an array or a schedule
     momentum: float | None
     nesterov: bool
     lr_in_momentum: bool
@@ -139,7 +138,7 @@ def _at_constant_rate(
     mu = float(np.dtype(dtype).type(motion.momentum or 0.0))
     c = 1.0
     if motion.weight_decay is not None:
-        c -= float(motion.learning_rate) * motion.weight_decay  # pyright: ignore
+        c -= float(motion.learning_rate) * motion.weight_decay
     small, big = sorted((mu, c))
     gap = big - small
     keep, _ = powers(math.log(c), k, dtype)

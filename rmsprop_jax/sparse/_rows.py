@@ -1,6 +1,6 @@
 """Rows of a table by their numbers: made distinct, read, added up and written."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +36,45 @@ def distinct(
     return numbers, jnp.searchsorted(ordered, ids).astype(jnp.int32)
 
 
-def read(x: Array, numbers: Int32[Array, "..."]) -> Array:
-    """Read rows; zeros where there is no such row."""
-    numbers = jnp.where(numbers < 0, jnp.int32(len(x)), numbers)
-    return x.at[numbers].get(mode="fill", fill_value=0)
+class Some(NamedTuple):
+    """Rows by their numbers: zeros where there is no such row, and nothing written.
+
+    Numbers past the end that are written must differ, as all others.
+    """
+
+    numbers: Int32[Array, " n"]
+
+    def read(self, x: Array) -> Array:
+        """Read these rows."""
+        numbers = jnp.where(self.numbers < 0, jnp.int32(len(x)), self.numbers)
+        return x.at[numbers].get(mode="fill", fill_value=0)
+
+    def write(self, x: Array, values: Array) -> Array:
+        """Write these rows; in place where `x` is donated."""
+        return x.at[self.numbers].set(values, mode="drop", unique_indices=True)
+
+    def add(self, x: Array, values: Array) -> Array:
+        """Add to these rows."""
+        return x.at[self.numbers].add(values, mode="drop", unique_indices=True)
 
 
-def write(x: Array, numbers: Int32[Array, " n"], values: Array) -> Array:
-    """Write rows that all differ; in place where `x` is donated."""
-    return x.at[numbers].set(values, mode="drop", unique_indices=True)
+class All(NamedTuple):
+    """All rows, in their order."""
+
+    numbers: None = None
+
+    def read(self, x: Array) -> Array:
+        """Read all rows."""
+        return x
+
+    def write(self, x: Array, values: Array) -> Array:
+        """Write all rows."""
+        del x
+        return values
+
+    def add(self, x: Array, values: Array) -> Array:
+        """Add to all rows."""
+        return x + values
 
 
 def total(

@@ -1,74 +1,20 @@
-"""RMSProp of one table: which rows x the rule x how rows move x storage."""
+"""One step of one table: its rows x the rule x how rows move x storage."""
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact, Int32, UInt32
 
 from .._dither import Dither
-from .._rule import Rule, coefficients, step
-from .._storage import (
-    Format,
-    arithmetic_dtype,
-    lift,
-    lower,
-    real_dtype,
-    signed,
-    store,
-)
-from . import _rows
+from .._rule import coefficients, step
+from .._storage import Format, lift, lower, store
 from ._idle import along_rows, decay_moments
-from ._mesh import automatic, spec, zeros_by_row
-from ._motion import Motion, Shrink, advance, idle, shrink_once
-
-
-class TableState(NamedTuple):
-    """What RMSProp keeps of a table between steps.
-
-    `s`, `m` and `b` of a row are as they were when it was last touched, and so is the
-    row itself; `flush` brings all up to date.
-
-    Attributes:
-      count: number of updates so far; an int32 scalar that stops at its maximum.
-      clock: number of updates so far, modulo 2**32; idle steps are counted by it.
-      dropped: number of ids past the end of the table that came under `jax.jit`.
-      touched: the `clock` to which each row is up to date.
-      s: second moment of each element, or of each row with `row_wise`.
-      m: mean gradient; None unless centered.
-      b: momentum buffer; None without momentum.
-      shrink: `Shrink`; None unless decoupled weight decay follows a schedule.
-    """
-
-    count: Int32[Array, "*tables"]
-    clock: UInt32[Array, "*tables"]
-    dropped: Int32[Array, "*tables"]
-    touched: UInt32[Array, "*tables rows"]
-    s: Array
-    m: Array | None
-    b: Array | None
-    shrink: Shrink | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """What `sparse.rmsprop` was given, checked."""
-
-    rule: Rule
-    motion: Motion
-    initial_scale: float
-    row_wise: bool
-    s_format: Format
-    nonfinite: str
-    seed: ArrayLike
-
-    @property
-    def signed_format(self) -> Format:
-        """The format of what may be negative: m and b."""
-        return signed(self.s_format)
+from ._mesh import automatic, spec
+from ._motion import advance, idle, shrink_once
+from ._rows import All, Some, distinct, total
+from ._state import Optimizer, TableState
 
 
 class Rows(NamedTuple):
@@ -80,31 +26,11 @@ class Rows(NamedTuple):
     b: Inexact[Array, "n dim"] | None
 
 
-def init(optimizer: Optimizer, table: Array) -> TableState:
-    """Start: no row is touched, and so all are up to date."""
-    dtype = arithmetic_dtype(table.dtype)
-    real = real_dtype(dtype)
-    touched = zeros_by_row(table, jnp.uint32)
-    motion, like = optimizer.motion, touched if optimizer.row_wise else table
+class Missed(NamedTuple):
+    """What rows missed: the number of steps, and the log of what they shrank by."""
 
-    def buffer() -> Array:
-        return optimizer.signed_format.init(table, 0.0, dtype)
-
-    def zero(dtype: DTypeLike) -> Array:
-        return jnp.zeros((), dtype)
-
-    return TableState(
-        count=zero(jnp.int32),
-        clock=zero(jnp.uint32),
-        dropped=zero(jnp.int32),
-        touched=touched,
-        s=optimizer.s_format.init(like, optimizer.initial_scale, real),
-        m=buffer() if optimizer.rule.centered else None,
-        b=None if motion.momentum is None else buffer(),
-        shrink=Shrink(zero(real), zero(real), zeros_by_row(table, real))
-        if motion.sums and motion.weight_decay is not None
-        else None,
-    )
+    steps: UInt32[Array, " n"]
+    log_keep: Float[Array, " n"] | None
 
 
 def gather(
@@ -113,11 +39,12 @@ def gather(
     """Read rows as the dense optimizer would have them now."""
 
     def look_up(table: Array, state: TableState, ids: Array) -> Array:
-        if not optimizer.motion.idles:
-            return _rows.read(table, ids)
-        flat = ids.reshape(-1)
-        rows = _up_to_date(optimizer, table, state, lambda x: _rows.read(x, flat))
-        return lower(rows.p, table.dtype).reshape(*ids.shape, table.shape[1])
+        which = Some(ids.reshape(-1))
+        if optimizer.motion.idles:
+            p = _up_to_date(optimizer, table, state, which)[0].p
+        else:
+            p = which.read(table)
+        return lower(p, table.dtype).reshape(*ids.shape, table.shape[1])
 
     return automatic(look_up, lambda: spec(ids, None), table, state, ids)
 
@@ -132,20 +59,17 @@ def update(
     """Bring the rows of `ids` up to date and take one step."""
 
     def take_step(table: Array, state: TableState, ids: Array, gradients: Array):
-        numbers, places = _rows.distinct(ids.reshape(-1), len(table))
-        rows = _up_to_date(optimizer, table, state, lambda x: _rows.read(x, numbers))
+        numbers, places = distinct(ids.reshape(-1), len(table))
+        which = Some(numbers)
+        rows, missed = _up_to_date(optimizer, table, state, which)
         gradients = gradients.reshape(-1, table.shape[1])
-        g = _rows.total(lift(gradients, rows.s.dtype), places)
-        after = _step(optimizer, state.count, g, rows)
+        g = total(lift(gradients, rows.s.dtype), places)
+        rows = _step(optimizer, state.count, g, rows)
         past = jnp.sum(ids == len(table), dtype=jnp.int32)
-        return _keep(
-            optimizer,
-            table,
-            _next(optimizer, state, past, rows.s.dtype),
-            after,
-            lambda slot: Dither(optimizer.seed, state.count, slot, 0, numbers),
-            lambda kept, x: _rows.write(kept, numbers, x),
-        )
+        table, after = _keep(optimizer, table, state, which, rows)
+        after = _count(optimizer, after, past, rows.s.dtype)
+        missed = missed._replace(steps=missed.steps + jnp.uint32(1))
+        return table, _mark(after, which, missed)
 
     return automatic(
         take_step, lambda: spec((table, state)), table, state, ids, row_gradients
@@ -156,56 +80,48 @@ def flush(
     optimizer: Optimizer, table: Array, state: TableState
 ) -> tuple[Array, TableState]:
     """Bring every row up to date."""
-    return _keep(
-        optimizer,
-        table,
-        state,
-        _up_to_date(optimizer, table, state, lambda x: x),
-        # Not the bits of the update that follows: its rounding must not know of this.
-        lambda slot: Dither(optimizer.seed, state.count, slot.upper(), 0),
-        lambda kept, x: jnp.broadcast_to(x, kept.shape),
-    )
+    rows, missed = _up_to_date(optimizer, table, state, All())
+    table, state = _keep(optimizer, table, state, All(), rows)
+    return table, _mark(state, All(), missed)
 
 
 def _up_to_date(
-    optimizer: Optimizer,
-    table: Array,
-    state: TableState,
-    pick: Callable[[Array], Array],
-) -> Rows:
+    optimizer: Optimizer, table: Array, state: TableState, which: Some | All
+) -> tuple[Rows, Missed]:
     """Read rows and make up for the steps that they missed."""
-    rule, motion = optimizer.rule, optimizer.motion
-    k = state.clock - pick(state.touched)  # modulo 2**32
-    s = optimizer.s_format.decode(pick(state.s))
-    p = lift(pick(table), s.dtype)
+    motion, shrink = optimizer.motion, state.shrink
+    missed = Missed(
+        steps=state.clock - which.read(state.touched),  # modulo 2**32
+        log_keep=None if shrink is None else shrink.total - which.read(shrink.rows),
+    )
+    s = optimizer.s_format.decode(which.read(state.s))
+    p = lift(which.read(table), s.dtype)
     m, b = (
-        None if x is None else optimizer.signed_format.decode(pick(x))
+        None if x is None else optimizer.signed_format.decode(which.read(x))
         for x in (state.m, state.b)
     )
-    s, m = decay_moments(rule, k, state.count, s, m)
+    s, m = decay_moments(optimizer.rule, missed.steps, state.count, s, m)
     if motion.idles:
-        shrink = state.shrink
-        log_keep = None if shrink is None else shrink.total - pick(shrink.rows)
-        missed = idle(motion, k, state.count, log_keep, s.dtype)
-        keep, reach, fade = (along_rows(x, p).astype(p.dtype) for x in missed)
+        effect = idle(motion, missed.steps, state.count, missed.log_keep, s.dtype)
+        keep, reach, fade = (along_rows(x, p).astype(p.dtype) for x in effect)
         p = keep * p if b is None else keep * p + reach * b
         b = None if b is None else fade * b
-    return Rows(p, s, m, b)
+    return Rows(p, s, m, b), missed
 
 
 def _step(optimizer: Optimizer, count: Array, g: Array, rows: Rows) -> Rows:
     """Take the step of the dense optimizer, the one after `count`."""
-    dtype = rows.s.dtype
+    dtype, nonfinite = rows.s.dtype, optimizer.nonfinite
     at = coefficients(optimizer.rule, jnp.asarray(optax.safe_increment(count)), dtype)
     if optimizer.row_wise:
         r = _root_mean_square(g)
-        u_r, s, m = step(at, r, rows.s, None, nonfinite=optimizer.nonfinite)
+        u_r, s, m = step(at, r, rows.s, None, nonfinite=nonfinite)
         still = u_r == 0  # no gradient, or one that is held
         scale = jnp.where(still, 0.0, u_r / jnp.where(still, 1.0, r))
-        scale = along_rows(scale, g).astype(g.dtype)
-        u = jnp.where(along_rows(still, g), 0.0, scale * g)
+        scaled = along_rows(scale, g).astype(g.dtype) * g
+        u = jnp.where(along_rows(still, g), 0.0, scaled)
     else:
-        u, s, m = step(at, g, rows.s, rows.m, nonfinite=optimizer.nonfinite)
+        u, s, m = step(at, g, rows.s, rows.m, nonfinite=nonfinite)
     rate = optimizer.motion.rate(count, dtype)
     p, b = advance(optimizer.motion, rate, rows.p, u, rows.b)
     return Rows(p, s, m, b)
@@ -220,10 +136,33 @@ def _root_mean_square(g: Inexact[Array, "n dim"]) -> Float[Array, " n"]:
     return largest[:, 0] * jnp.sqrt(mean)
 
 
-def _next(
+def _keep(
+    optimizer: Optimizer,
+    table: Array,
+    state: TableState,
+    which: Some | All,
+    rows: Rows,
+) -> tuple[Array, TableState]:
+    """Write rows, each moment in its format."""
+
+    def put(slot: str, format_: Format, kept: Any, x: Any) -> Any:
+        # A flush takes other bits than the update after it, whose rounding must not
+        # know of this one.
+        letter = slot if which.numbers is not None else slot.upper()
+        dither = Dither(optimizer.seed, state.count, letter, 0, which.numbers)
+        return None if x is None else which.write(kept, store(format_, x, dither))
+
+    return which.write(table, lower(rows.p, table.dtype)), state._replace(
+        s=put("s", optimizer.s_format, state.s, rows.s),
+        m=put("m", optimizer.signed_format, state.m, rows.m),
+        b=put("b", optimizer.signed_format, state.b, rows.b),
+    )
+
+
+def _count(
     optimizer: Optimizer, state: TableState, past: Array, dtype: DTypeLike
 ) -> TableState:
-    """Count one step."""
+    """Count one step and the ids past the end; both stop at their maximum."""
     rate = optimizer.motion.rate(state.count, dtype)
     room = jnp.int32(jnp.iinfo(jnp.int32).max) - state.dropped
     return state._replace(
@@ -234,26 +173,15 @@ def _next(
     )
 
 
-def _keep(
-    optimizer: Optimizer,
-    table: Array,
-    state: TableState,
-    rows: Rows,
-    dither: Callable[[str], Dither],
-    put: Callable[[Array, Array], Array],
-) -> tuple[Array, TableState]:
-    """Write rows, which are up to date at the clock of `state`."""
+def _mark(state: TableState, which: Some | All, missed: Missed) -> TableState:
+    """Note that rows are up to date.
 
-    def put_moment(slot: str, format_: Format, kept: Any, x: Any) -> Any:
-        return None if x is None else put(kept, store(format_, x, dither(slot)))
-
+    What is written depends on what was read, though it need not: XLA copies an array
+    that it might write before it has read it.
+    """
     shrink = state.shrink
-    if shrink is not None:
-        shrink = shrink._replace(rows=put(shrink.rows, shrink.total))
-    return put(table, lower(rows.p, table.dtype)), state._replace(
-        touched=put(state.touched, state.clock),
-        s=put_moment("s", optimizer.s_format, state.s, rows.s),
-        m=put_moment("m", optimizer.signed_format, state.m, rows.m),
-        b=put_moment("b", optimizer.signed_format, state.b, rows.b),
-        shrink=shrink,
-    )
+    if shrink is not None and missed.log_keep is not None:
+        totals = shrink.total + jnp.zeros_like(shrink.total) * missed.log_keep
+        shrink = shrink._replace(rows=which.write(shrink.rows, totals))
+    touched = which.add(state.touched, missed.steps)
+    return state._replace(touched=touched, shrink=shrink)

@@ -1,0 +1,85 @@
+"""What an optimizer of one table is told, and what it keeps."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Int32, UInt32
+
+from .._rule import Rule
+from .._storage import Format, arithmetic_dtype, real_dtype, signed
+from ._mesh import zeros_by_row
+from ._motion import Motion, Shrink
+
+
+class TableState(NamedTuple):
+    """What RMSProp keeps of a table between steps.
+
+    `s`, `m` and `b` of a row are as they were when it was last touched, and so is the
+    row itself; `flush` brings all up to date.
+
+    Attributes:
+      count: number of updates so far; an int32 scalar that stops at its maximum.
+      clock: number of updates so far, modulo 2**32; idle steps are counted by it.
+      dropped: number of ids past the end of the table that came under `jax.jit`.
+      touched: the `clock` to which each row is up to date.
+      s: second moment of each element, or of each row with `row_wise`.
+      m: mean gradient; None unless centered.
+      b: momentum buffer; None without momentum.
+      shrink: `Shrink`; None unless decoupled weight decay follows a schedule.
+    """
+
+    count: Int32[Array, "*tables"]
+    clock: UInt32[Array, "*tables"]
+    dropped: Int32[Array, "*tables"]
+    touched: UInt32[Array, "*tables rows"]
+    s: Array
+    m: Array | None
+    b: Array | None
+    shrink: Shrink | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """What `sparse.rmsprop` was given, checked."""
+
+    rule: Rule
+    motion: Motion
+    initial_scale: float
+    row_wise: bool
+    s_format: Format
+    nonfinite: str
+    seed: ArrayLike
+
+    @property
+    def signed_format(self) -> Format:
+        """The format of what may be negative: m and b."""
+        return signed(self.s_format)
+
+
+def init(optimizer: Optimizer, table: Array) -> TableState:
+    """Start: no row is touched, and so all are up to date."""
+    dtype = arithmetic_dtype(table.dtype)
+    real = real_dtype(dtype)
+    touched = zeros_by_row(table, jnp.uint32)
+    motion, like = optimizer.motion, touched if optimizer.row_wise else table
+
+    def buffer() -> Array:
+        return optimizer.signed_format.init(table, 0.0, dtype)
+
+    def zero(dtype: DTypeLike) -> Array:
+        return jnp.zeros((), dtype)
+
+    return TableState(
+        count=zero(jnp.int32),
+        clock=zero(jnp.uint32),
+        dropped=zero(jnp.int32),
+        touched=touched,
+        s=optimizer.s_format.init(like, optimizer.initial_scale, real),
+        m=buffer() if optimizer.rule.centered else None,
+        b=None if motion.momentum is None else buffer(),
+        shrink=Shrink(zero(real), zero(real), zeros_by_row(table, real))
+        if motion.sums and motion.weight_decay is not None
+        else None,
+    )
