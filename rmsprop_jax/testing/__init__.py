@@ -9,15 +9,7 @@ states it and names where it comes from. `python -m rmsprop_jax.testing` prints 
 them the optimizers of optax break.
 """
 
-try:
-    import chex as _chex
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "`rmsprop_jax.testing` needs chex: `pip install rmsprop_jax[testing]`.",
-        name=error.name,
-    ) from error
-del _chex
-
+from . import _chex as _chex
 from ._examine import LAWS as LAWS
 from ._examine import assert_conformant as assert_conformant
 from ._examine import examine as examine

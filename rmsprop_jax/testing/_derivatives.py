@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ._compare import assert_close, assert_finite
 from ._context import double_precision
 from ._subject import Subject
 
@@ -41,8 +41,8 @@ def law_30_has_derivatives(subject: Subject) -> None:
         return forward, sum(map(jnp.sum, back), jnp.zeros((), dtype))
 
     forward, reverse = both([0.0, 0.5, 0.0, -1.0], jnp.float32)
-    chex.assert_tree_all_finite(forward, custom_message="forward, at zero gradients")
-    chex.assert_tree_all_finite(reverse, custom_message="reverse, at zero gradients")
+    assert_finite(forward, what="forward, at zero gradients")
+    assert_finite(reverse, what="reverse, at zero gradients")
     with double_precision():
         g = np.asarray([0.25, 0.5, 0.75, -1.0])
         forward, reverse = both(g, np.float64)
@@ -51,7 +51,5 @@ def law_30_has_derivatives(subject: Subject) -> None:
         want = (high - low) / (2 * h)
         close = dict(rtol=1e-4, atol=1e-6)
         what = "finite differences"
-        chex.assert_trees_all_close(forward, want, **close, custom_message=what)
-        chex.assert_trees_all_close(
-            reverse, jnp.sum(want), **close, custom_message=what
-        )
+        assert_close(forward, want, **close, what=what)
+        assert_close(reverse, jnp.sum(want), **close, what=what)

@@ -3,13 +3,13 @@
 import functools
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from ._compare import assert_close, assert_equal
 from ._report import check_each
 from ._subject import DoesNotApply, Subject
 
@@ -53,7 +53,7 @@ def law_35_shards_without_a_trace(subject: Subject) -> None:
     """
     alone, split = _alone_and_split(subject)
     close = dict(rtol=2e-6, atol=1e-7)
-    chex.assert_trees_all_close(split[0], alone[0], **close, custom_message="updates")
+    assert_close(split[0], alone[0], **close, what="updates")
 
 
 def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
@@ -67,9 +67,7 @@ def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
     if not narrow:
         raise DoesNotApply("no state is narrower than 32 bits")
     for one, many in narrow:
-        chex.assert_trees_all_equal(
-            many, one, custom_message=f"{one.dtype} state on 1 and on several devices"
-        )
+        assert_equal(many, one, what=f"{one.dtype} state on 1 and on several devices")
 
 
 @functools.lru_cache(maxsize=1)

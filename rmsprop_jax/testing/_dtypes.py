@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
+from ._compare import assert_close
 from ._context import double_precision
 from ._report import check_each
 from ._subject import Subject, example, gradients
@@ -121,9 +122,7 @@ def law_24_treats_complex_as_a_plane(subject: Subject) -> None:
         moved = [jax.tree.map(move, g) for g in gs]
         got, _ = subject.follow(tx, zeros, moved)
         expected = [jax.tree.map(move, u) for u in want]
-        chex.assert_trees_all_close(
-            got, expected, rtol=1e-3, atol=1e-6, custom_message=f"for {what}"
-        )
+        assert_close(got, expected, rtol=1e-3, atol=1e-6, what=f"for {what}")
     for path, x in jax.tree_util.tree_leaves_with_path(state):
         where = jax.tree_util.keystr(path)
         wasteful = jnp.iscomplexobj(x) and x.size > 0 and not np.any(np.imag(x))

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ._compare import assert_close
 from ._report import check_each
 from ._subject import DoesNotApply, Subject, example, gradients
 
@@ -13,9 +14,9 @@ from ._subject import DoesNotApply, Subject, example, gradients
 def law_08_injects(subject: Subject) -> None:
     """Under `optax.inject_hyperparams` equal the plain one, state included.
 
-    With bfloat16 parameters, whose dtype the numbers are rounded to: equal it to within
-    5 %, or refuse the numbers with a ValueError; never silently another optimizer. There
-    a decay that the factory takes is 0.999, and comes as 1.
+    With bfloat16 parameters, to whose dtype the numbers are rounded, equal it to within
+    5 %, or refuse the numbers with a ValueError; never silently another optimizer. A
+    decay is 0.999 there, and comes as 1.
 
     Source: optax#1414, optax#1445, D7.
     """
@@ -24,10 +25,8 @@ def law_08_injects(subject: Subject) -> None:
     want, state = subject.follow(subject.make(), params, gs)
     got, injected = subject.follow(subject.inject(), params, gs)
     close = dict(rtol=1e-4, atol=1e-6)
-    chex.assert_trees_all_close(got, want, **close, custom_message="updates")
-    chex.assert_trees_all_close(
-        injected.inner_state, state, **close, custom_message="state"
-    )
+    assert_close(got, want, **close, what="updates")
+    assert_close(injected.inner_state, state, **close, what="state")
     decay = {} if (name := subject.find(("b2", "decay"))) is None else {name: 0.999}
     low, gs = example(jnp.bfloat16), gradients(3, jnp.bfloat16)
     want, _ = subject.follow(subject.make(**decay), low, gs)
@@ -36,7 +35,7 @@ def law_08_injects(subject: Subject) -> None:
     except ValueError:
         return
     what = f"injected with bfloat16 parameters, and {decay or 'the default numbers'}"
-    chex.assert_trees_all_close(got, want, rtol=0.05, atol=1e-6, custom_message=what)
+    assert_close(got, want, rtol=0.05, atol=1e-6, what=what)
 
 
 def law_09_takes_traced_numbers(subject: Subject) -> None:
@@ -60,7 +59,7 @@ def law_09_takes_traced_numbers(subject: Subject) -> None:
     def check_schedule(name: str) -> None:
         tx = subject.inject(**{name: lambda _: jnp.asarray(numbers[name])})
         got, _ = subject.follow(tx, params, [g])
-        chex.assert_trees_all_close(got[0], want, rtol=1e-4, atol=1e-7)
+        assert_close(got[0], want, rtol=1e-4, atol=1e-7)
 
     want = first({})
     check_each(check_traced, {f"{name} traced": name for name in numbers})
@@ -69,7 +68,7 @@ def law_09_takes_traced_numbers(subject: Subject) -> None:
     if (rate := subject.learning_rate) is not None:
         got, want = first({rate: 1}), first({rate: 1.0})
         chex.assert_trees_all_equal_dtypes(got, want)
-        chex.assert_trees_all_close(got, want, rtol=1e-6, custom_message=f"{rate}=1")
+        assert_close(got, want, rtol=1e-6, what=f"{rate}=1")
 
 
 def law_10_zero_momentum_is_none(subject: Subject) -> None:
@@ -82,4 +81,4 @@ def law_10_zero_momentum_is_none(subject: Subject) -> None:
     params, gs = example(), gradients(3)
     want, _ = subject.follow(subject.make(momentum=None), params, gs)
     got, _ = subject.follow(subject.make(momentum=0.0), params, gs)
-    chex.assert_trees_all_close(got, want, rtol=1e-6)
+    assert_close(got, want, rtol=1e-6)

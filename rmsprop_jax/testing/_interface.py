@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from ._compare import assert_close, assert_equal, assert_finite
 from ._report import check_each
 from ._subject import DoesNotApply, Subject, example, gradients
 
@@ -31,7 +32,7 @@ def law_01_returns_extra_args(subject: Subject) -> None:
     for taker in (tx, optax.with_extra_args_support(tx)):
         arguments = {**subject.extra_args, "unheard_of": jnp.ones(())}
         got, _ = taker.update(g, taker.init(params), params, **arguments)
-        chex.assert_trees_all_equal(got, want)
+        assert_equal(got, want)
 
 
 def law_02_params_may_be_none(subject: Subject) -> None:
@@ -48,7 +49,7 @@ def law_02_params_may_be_none(subject: Subject) -> None:
         return
     want, _ = subject.update(tx, g, tx.init(params), params)
     what = "`update(g, state)` is silently another than `update(g, state, params)`"
-    chex.assert_trees_all_close(got, want, rtol=1e-5, custom_message=what)
+    assert_close(got, want, rtol=1e-5, what=what)
 
 
 def law_03_is_pure(subject: Subject) -> None:
@@ -59,17 +60,13 @@ def law_03_is_pure(subject: Subject) -> None:
     step, params = subject.step, example()
     g, other = gradients(2)
     state = step.tx.init(params)
-    chex.assert_trees_all_equal(
-        step.tx.init(params), state, custom_message="two calls of `init` differ"
-    )
+    assert_equal(step.tx.init(params), state, what="two calls of `init` differ")
     step.update(g, state, params)
     before = step.traces
     first = step.update(g, state, params)
     step.update(other, first[1], params)
     again = step.update(g, state, params)
-    chex.assert_trees_all_equal(
-        again, first, custom_message="two calls of `update` on one input differ"
-    )
+    assert_equal(again, first, what="two calls of `update` on one input differ")
     assert step.traces == before, (
         "`update` was traced anew for the state that it returned: dtypes or weak types "
         "differ from those that `init` gave"
@@ -123,8 +120,8 @@ def law_05_runs_compiled(subject: Subject) -> None:
     kept = jax.tree.map(lambda u: u[1::2], updates)
     close = dict(rtol=1e-4, atol=1e-6)
     want = jax.tree.map(lambda *x: jnp.stack(x), *want)
-    chex.assert_trees_all_close(kept, want, **close, custom_message="in scan and cond")
-    chex.assert_trees_all_close(end, state, **close, custom_message="in scan and cond")
+    assert_close(kept, want, **close, what="in scan and cond")
+    assert_close(end, state, **close, what="in scan and cond")
 
     def first(g: PyTree, params: PyTree, **rate: Any) -> PyTree:
         tx = subject.make(**rate)
@@ -134,13 +131,13 @@ def law_05_runs_compiled(subject: Subject) -> None:
     got = jax.vmap(first, in_axes=(None, 0))(gs[0], pair)
     alone = [first(gs[0], jax.tree.map(lambda p, k=k: p[k], pair)) for k in range(2)]
     want = jax.tree.map(lambda *x: jnp.stack(x), *alone)
-    chex.assert_trees_all_close(got, want, **close, custom_message="vmap over params")
+    assert_close(got, want, **close, what="vmap over params")
     if (rate := subject.learning_rate) is not None:
         rates = jnp.asarray([0.125, 0.5])
         got = jax.vmap(lambda x: first(gs[0], params, **{rate: x}))(rates)
         alone = [first(gs[0], params, **{rate: float(x)}) for x in rates]
         want = jax.tree.map(lambda *x: jnp.stack(x), *alone)
-        chex.assert_trees_all_close(got, want, **close, custom_message=f"vmap {rate}")
+        assert_close(got, want, **close, what=f"vmap {rate}")
 
 
 def law_06_takes_every_learning_rate(subject: Subject) -> None:
@@ -157,7 +154,7 @@ def law_06_takes_every_learning_rate(subject: Subject) -> None:
 
     def check(tx: optax.GradientTransformation) -> None:
         got, _ = subject.follow(tx, params, gs)
-        chex.assert_trees_all_close(got, want, rtol=1e-4, atol=1e-7)
+        assert_close(got, want, rtol=1e-4, atol=1e-7)
         chex.assert_trees_all_equal_dtypes(got, want)
 
     bfloat16 = jnp.bfloat16(0.125)
@@ -193,12 +190,12 @@ def law_07_composes(subject: Subject) -> None:
 
     def check_equal(tx: Any) -> None:
         got, _ = subject.follow(tx, params, gs)
-        chex.assert_trees_all_close(got, want, rtol=1e-5)
+        assert_close(got, want, rtol=1e-5)
 
     def check_finite(tx: Any) -> None:
         got, _ = subject.follow(tx, params, gs)
         chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
-        chex.assert_tree_all_finite(got)
+        assert_finite(got)
 
     def check_lookahead(tx: Any) -> None:
         pair = optax.LookaheadParams(params, params)
@@ -206,7 +203,7 @@ def law_07_composes(subject: Subject) -> None:
         for g in gs:
             u, state = tx.update(g, state, pair)
             chex.assert_trees_all_equal_shapes_and_dtypes(u.fast, want[0])
-            chex.assert_tree_all_finite(u)
+            assert_finite(u)
 
     check_each(
         lambda case: case[0](case[1]()),

@@ -10,8 +10,17 @@ from jaxtyping import Array, PyTree
 
 from ._subject import DoesNotApply, Subject, example
 
-STEPS = 3000
-RATES = (0.01, 0.1, 0.001, 1.0)
+STEPS = 10_000
+# Learning rates and whether they fall to 0; those that mostly do come first.
+RATES = (
+    (0.01, True),
+    (0.001, False),
+    (0.1, True),
+    (1.0, True),
+    (0.01, False),
+    (0.1, False),
+    (1.0, False),
+)
 CLOSE = 3e-2
 
 # The minimum of each of the losses below.
@@ -24,23 +33,25 @@ MINIMUM = {
 
 
 def law_39_converges(subject: Subject) -> None:
-    """Come within 3e-2 of the minimum of a parabola, Rosenbrock's function and a matrix.
+    """Come within 3e-2 of the minima of a parabola, Rosenbrock's function and a matrix.
 
-    All at once, with a scalar beside them; in 3,000 steps at one of the learning rates
+    All at once, with a scalar beside them; in 10,000 steps at one of the learning rates
     0.001, 0.01, 0.1 and 1, constant or falling to 0, where the factory takes one.
 
     Source: optax contrib/_common_test.py.
     """
     _need_descent(subject)
     name, ends = subject.learning_rate, []
-    for rate in RATES if name is not None else (None,):
-        for falling in (False, True) if name is not None else (False,):
-            schedule = optax.cosine_decay_schedule(rate, STEPS) if falling else rate
-            tx = subject.make(**({} if name is None else {name: schedule}))
-            far = _distances(_descend(subject, tx))
-            if max(far.values()) < CLOSE:
-                return
-            ends.append(f"learning rate {rate}{' falling' * falling}: {_worst(far)}")
+    if name is None:
+        far = _distances(_descend(subject, subject.make()))
+        assert max(far.values()) < CLOSE, f"after {STEPS} steps: {_worst(far)}"
+        return
+    for rate, falls in RATES:
+        schedule = optax.cosine_decay_schedule(rate, STEPS) if falls else rate
+        far = _distances(_descend(subject, subject.make(**{name: schedule})))
+        if max(far.values()) < CLOSE:
+            return
+        ends.append(f"learning rate {rate}{' falling' * falls}: {_worst(far)}")
     raise AssertionError(
         f"after {STEPS} steps the farthest of the losses is\n" + "\n".join(ends)
     )

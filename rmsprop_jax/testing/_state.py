@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from ._compare import about, assert_equal, assert_finite
 from ._report import check_each
 from ._subject import Subject, example, gradients
 
@@ -52,7 +53,7 @@ def law_16_maps_its_params(subject: Subject) -> None:
     tx, params = subject.make(), example()
     state = tx.init(params)
     same = optax.tree.map_params(tx, lambda x: x, state)
-    chex.assert_trees_all_equal(same, state)
+    assert_equal(same, state)
     named = optax.tree.map_params(
         tx, lambda _, name: name, state, {"a": "A", "b": "B"}, transform_non_params=str
     )
@@ -72,13 +73,13 @@ def law_17_inits_from_shapes(subject: Subject) -> None:
     """
     tx, params = subject.make(), example()
     want = tx.init(params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(
-        jax.eval_shape(tx.init, params), want, custom_message="under eval_shape"
-    )
+    with about("under eval_shape"):
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            jax.eval_shape(tx.init, params), want
+        )
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(
-        tx.init(shapes), want, custom_message="from ShapeDtypeStruct"
-    )
+    with about("from ShapeDtypeStruct"):
+        chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(shapes), want)
 
 
 def law_18_survives_a_checkpoint(subject: Subject) -> None:
@@ -98,7 +99,7 @@ def law_18_survives_a_checkpoint(subject: Subject) -> None:
     def check(read: Any) -> None:
         chex.assert_trees_all_equal_structs(read(), state)
         got = step.update(other, read(), params)
-        chex.assert_trees_all_equal(got, want)
+        assert_equal(got, want)
 
     structure = jax.tree.structure(step.tx.init(params))
     reads = {
@@ -145,7 +146,7 @@ def law_19_resets_in_part(subject: Subject) -> None:
         mixed = optax.tree.set(mixed, count=jnp.zeros((), jnp.int32))
     chex.assert_trees_all_equal_structs(mixed, state)
     u, after = step.update(g, mixed, params)
-    chex.assert_tree_all_finite(u)
+    assert_finite(u)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     assert step.traces == before, "`update` was traced anew for the state reset in part"
 

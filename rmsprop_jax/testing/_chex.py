@@ -1,0 +1,9 @@
+"""Say how to get chex, before a law needs it."""
+
+try:
+    import chex as chex
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "`rmsprop_jax.testing` needs chex: `pip install rmsprop_jax[testing]`.",
+        name=error.name,
+    ) from error
