@@ -211,6 +211,23 @@ def test_storage_is_that_of_the_template():
         torch.from_state_dict(given, tx.init(PARAMS), MAPPING, storage="float8")
 
 
+@pytest.mark.parametrize(("storage", "error"), [("bfloat16", 2**-8), ("uint8", 2**-3)])
+def test_narrow_storage_is_read_and_written(storage, error):
+    """s in its format, m and momentum in bfloat16; rounded to nearest, and once."""
+    options = dict(momentum=True, centered=True)
+    tx = rmsprop(0.1, momentum=0.9, centered=True, storage=storage, **RULE)
+    given, template = saved(**options), tx.init(PARAMS)
+    state = torch.from_state_dict(given, template, MAPPING, storage=storage)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, template)
+    back = torch.to_state_dict(state, given, MAPPING, storage=storage)
+    again = torch.from_state_dict(back, template, MAPPING, storage=storage)
+    for number, kept in given["state"].items():
+        for slot, x in kept.items():
+            got = back["state"][number][slot]
+            np.testing.assert_allclose(got, x, rtol=2 * error, atol=1e-6)
+    chex.assert_trees_all_equal(again[1], state[1])
+
+
 def test_timm_keeps_steps_and_subtracts_them():
     state_dict = saved(momentum=True, lr_in_momentum=True)
     state = torch.from_state_dict(
