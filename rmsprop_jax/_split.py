@@ -59,10 +59,8 @@ def move(
     number = _shorten(_number(w, p.dtype), bits, random)
     wide = p.astype(jnp.float32)
     step = _value(_nearest(number), p.dtype) - wide
-    info = jnp.finfo(p.dtype)
-    # Two casts, XLA may leave out.
-    landed = lax.reduce_precision(wide + step, info.nexp, info.nmant)
-    return Split(step, _residual(number, _number(landed, p.dtype), bits))
+    landed = _nearest(_number(wide + step, p.dtype))
+    return Split(step, _residual(number, landed, bits))
 
 
 def _number(x: Float32[Array, "*shape"], dtype: DTypeLike) -> Int32[Array, "*shape"]:
