@@ -96,7 +96,8 @@ def law_23_honours_its_state_dtype(subject: Subject) -> None:
     Source: maxtext#1437, optax alias_test.py.
     """
     name = subject.need(KEEPERS)
-    tx = subject.make(**{name: KEEPERS[name]})
+    kept_at_all = {"momentum": 0.9} if "momentum" in subject.arguments else {}
+    tx = subject.make(**{name: KEEPERS[name]}, **kept_at_all)
     params = example()
     state = tx.init(params)
     _, after = _types(subject, tx, params, params)

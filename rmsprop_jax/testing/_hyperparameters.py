@@ -15,8 +15,8 @@ def law_08_injects(subject: Subject) -> None:
     """Under `optax.inject_hyperparams` equal the plain one, state included.
 
     With bfloat16 parameters, to whose dtype the numbers are rounded, equal it to within
-    5 %, or refuse the numbers with a ValueError; never silently another optimizer. A
-    decay is 0.999 there, and comes as 1.
+    10 % of the largest update, or refuse the numbers with a ValueError; never silently
+    another optimizer. A decay is 0.999 there, and comes as 1.
 
     Source: optax#1414, optax#1445, D7.
     """
@@ -35,7 +35,8 @@ def law_08_injects(subject: Subject) -> None:
     except ValueError:
         return
     what = f"injected with bfloat16 parameters, and {decay or 'the default numbers'}"
-    assert_close(got, want, rtol=0.05, atol=1e-6, what=what)
+    largest = max(float(jnp.max(jnp.abs(u))) for u in jax.tree.leaves(want))
+    assert_close(got, want, what, rtol=0.0, atol=0.1 * largest)
 
 
 def law_09_takes_traced_numbers(subject: Subject) -> None:
@@ -79,6 +80,10 @@ def law_10_zero_momentum_is_none(subject: Subject) -> None:
     if "momentum" not in subject.arguments:
         raise DoesNotApply("the factory takes no momentum")
     params, gs = example(), gradients(3)
-    want, _ = subject.follow(subject.make(momentum=None), params, gs)
+    try:
+        plain = subject.make(momentum=None)
+    except TypeError as error:
+        raise DoesNotApply("the factory takes no momentum of None") from error
+    want, _ = subject.follow(plain, params, gs)
     got, _ = subject.follow(subject.make(momentum=0.0), params, gs)
     assert_close(got, want, rtol=1e-6)

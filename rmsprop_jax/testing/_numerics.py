@@ -1,5 +1,6 @@
 """Laws 25 to 29, 31 and 32: numbers that are zero, tiny, huge, many or not finite."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -28,14 +29,15 @@ def law_25_zero_gradients_move_nothing(subject: Subject) -> None:
     zeros = {name: jnp.zeros((2, 3), dtype) for name, dtype in dtypes.items()}
     ones = jax.tree.map(jnp.ones_like, zeros)
 
-    def check(arguments: dict[str, float]) -> None:
-        tx = subject.make(**arguments)
+    def check(tx: optax.GradientTransformation) -> None:
         us, state = subject.follow(tx, zeros, [zeros, ones, zeros])
         assert_equal(us[0], zeros)
         assert_finite((us, state))
 
-    eps = subject.find(EPSILONS)
-    cases = {"as it is": {}, **({} if eps is None else {f"{eps}=0": {eps: 0.0}})}
+    cases = {"as it is": subject.make()}
+    if (eps := subject.find(EPSILONS)) is not None:
+        with contextlib.suppress(ValueError):  # a factory may refuse an eps of 0
+            cases[f"{eps}=0"] = subject.make(**{eps: 0.0})
     check_each(check, cases)
 
 
@@ -112,10 +114,10 @@ def law_28_constant_gradients_are_bounded(subject: Subject) -> None:
         g = {"a": jnp.asarray(sizes, dtype)}
         zeros = jax.tree.map(jnp.zeros_like, g)
         # A call a step: in a loop XLA contracts other roundings, and hides failures.
-        update = jax.jit(lambda state: subject.update(tx, g, state, zeros))
+        update = jax.jit(lambda g, state: subject.update(tx, g, state, zeros))
         state, reach = tx.init(zeros), np.zeros(sizes.shape)
         for _ in range(1500):
-            u, state = update(state)
+            u, state = update(g, state)
             reach = np.maximum(reach, np.abs(np.asarray(u["a"], np.float64)))
         return reach
 
@@ -208,7 +210,7 @@ def law_32_equals_its_oracle(subject: Subject) -> None:
             path.append(params["a"])
         want = np.asarray(oracle(start, list(gs), rate))
         moved = np.abs(np.diff(want, axis=0, prepend=start[None])).sum(0).max()
-        assert_close(np.asarray(path, np.float64), want, rtol=0, atol=2e-5 * moved)
+        assert_close(np.asarray(path, np.float64), want, rtol=0.0, atol=2e-5 * moved)
 
     schedule = optax.linear_schedule(0.1, 0.0, 40)
     rates = {"at a learning rate of 0.01": 0.01, "under a schedule": schedule}

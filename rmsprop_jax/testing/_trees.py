@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ._compare import assert_close, assert_finite
 from ._report import check_each
@@ -20,8 +20,8 @@ from ._subject import Subject, example, gradients
 class Layer:
     """A model of its own class."""
 
-    w: Array
-    b: Array
+    w: Any
+    b: Any
 
 
 @jax.tree_util.register_pytree_with_keys_class

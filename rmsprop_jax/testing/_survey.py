@@ -1,0 +1,83 @@
+"""Which laws the optimizers of optax break, measured."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import optax
+
+from ._examine import LAWS, examine
+
+
+class Member(NamedTuple):
+    """An optimizer of optax and what its `update` must be given."""
+
+    factory: Callable[..., Any]
+    extra_args: dict[str, Any] = {}
+
+
+def _loss(params: Any) -> Any:
+    return optax.tree.norm(params, squared=True)
+
+
+VALUE = {"value": 1.0}
+# Left out: what wraps another optimizer, and `dpsgd`, whose gradients are per example.
+CONTRIB = (
+    "acprop",
+    "ademamix",
+    "adopt",
+    "cocob",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
+    "galore",
+    "madgrad",
+    "momo",
+    "momo_adam",
+    "muon",
+    "prodigy",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
+    "simplified_ademamix",
+    "sophia",
+)
+GIVEN = {"momo": VALUE, "momo_adam": VALUE, "sophia": {"obj_fn": _loss}}
+
+MEMBERS: dict[str, Member] = {
+    "rmsprop": Member(optax.rmsprop),
+    "rmsprop(eps_in_sqrt=False)": Member(
+        functools.partial(optax.rmsprop, eps_in_sqrt=False)
+    ),
+    "adam": Member(optax.adam),
+    "sgd": Member(optax.sgd),
+    **{
+        f"contrib.{name}": Member(getattr(optax.contrib, name), GIVEN.get(name, {}))
+        for name in CONTRIB
+        if hasattr(optax.contrib, name)
+    },
+}
+
+
+def table() -> str:
+    """Give the laws as a Markdown table."""
+    rows = (f"| {x.number} | `{x.name}` | {x.statement} | {x.source} |" for x in LAWS)
+    return "\n".join(["| | law | it says | source |", "|---|---|---|---|", *rows])
+
+
+def survey(names: Iterable[str]) -> Iterator[str]:
+    """Give the lines of a Markdown table: broken laws, and laws that do not apply."""
+    yield "| optimizer | breaks | not tried |"
+    yield "|---|---|---|"
+    yield from map(row, names)
+
+
+def row(name: str) -> str:
+    """Measure one optimizer; give its row of the table."""
+    report = examine(MEMBERS[name].factory, extra_args=MEMBERS[name].extra_args)
+    broken = ", ".join(str(law.number) for law in report.broken)
+    skipped = ", ".join(str(_number(name)) for name, _ in report.skipped)
+    return f"| `{name}` | {broken or 'none'} | {skipped or 'none'} |"
+
+
+def _number(name: str) -> int:
+    return next(law.number for law in LAWS if law.name == name)
