@@ -6,14 +6,19 @@ OLDEST := jax==0.6.2 jaxlib==0.6.2 optax==0.2.5 flax==0.11.0
 PEERS := torch==2.13.0
 PEERS_ALONE := timm==1.0.31 stable-baselines3==2.9.2 bitsandbytes==0.50.2
 STEPS := 30
+BUDGET := 600
 
-.PHONY: demo test test-oldest test-peers lint types doctest docs examples wheel bench clean
+.PHONY: demo test test-long test-oldest test-peers lint types doctest docs examples wheel bench clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax demo --out demo.png
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto
+
+# Twenty killed runs, and ten minutes of fuzzing; BUDGET is in seconds.
+test-long: $(VENV)/test
+	FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m long
 
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest -n auto

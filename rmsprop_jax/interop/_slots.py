@@ -87,6 +87,21 @@ def decode(
     return {path: np.asarray(format_.decode(x)) for path, x in stored.items()}
 
 
+def convert(
+    call: str, state: PyTree, before: str | Format, after: str | Format
+) -> PyTree:
+    """Store the arrays of the slots of ours in another format."""
+
+    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
+        if slot == "count" or owner.startswith("optax."):
+            return leaf
+        old, new = _format(call, before, slot), _format(call, after, slot)
+        _check_format(call, old, leaf)
+        return nearest(new, old.decode(leaf))
+
+    return _map_slots(visit, state)
+
+
 def _format(call: str, storage: str | Format, slot: str) -> Format:
     format_ = find_format(call, storage)
     return format_ if slot == "s" else signed(format_)
