@@ -153,14 +153,14 @@ def rmsprop(
         check_table(f"{CALL}.init", table)
         return _state.init(optimizer, table)
 
-    def gather(table: Array, state: TableState, ids: ArrayLike) -> Array:
+    def gather(table: Array, state: TableState, ids: Any) -> Array:
         call = f"{CALL}.gather"
         check_state(call, table, state)
         check_ids(call, ids, len(table))
         return _table.gather(optimizer, table, state, as_int32(ids, len(table)))
 
     def update(
-        table: Array, state: TableState, ids: ArrayLike, row_gradients: ArrayLike
+        table: Array, state: TableState, ids: Any, row_gradients: ArrayLike
     ) -> tuple[Array, TableState]:
         call = f"{CALL}.update"
         check_state(call, table, state)

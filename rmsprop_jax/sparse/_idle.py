@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Inexact, Int32, UInt32
+from jaxtyping import Array, Float, Inexact, Int32, Shaped, UInt32
 
 from .._rule import Rule
 
@@ -57,6 +57,6 @@ def decay_moments(
     return a * s + a * rest * r * jnp.real(m * jnp.conj(m)), (a * r).astype(m.dtype) * m
 
 
-def along_rows(x: Float[Array, " rows"], like: Array) -> Array:
+def along_rows(x: Shaped[Array, " rows"], like: Array) -> Array:
     """Shape one number a row for arithmetic with the rows."""
     return x.reshape(x.shape + (1,) * (like.ndim - 1))

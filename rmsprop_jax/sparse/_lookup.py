@@ -170,6 +170,9 @@ def _joined(table: Array, ids: list[Array], gradients: list[Array]) -> RowGradie
     return RowGradients(
         jnp.concatenate([jnp.zeros(0, jnp.int32), *ids]),
         jnp.concatenate(
-            [jnp.zeros((0, dim), table.dtype), *(g.reshape(-1, dim) for g in gradients)]
+            [
+                jnp.zeros((0, dim), table.dtype),
+                *(g.reshape(len(i), dim) for i, g in zip(ids, gradients, strict=True)),
+            ]
         ),
     )

@@ -39,5 +39,5 @@ def automatic(
         if not mesh.empty and mesh.explicit_axes:
             with jax.sharding.use_abstract_mesh(mesh):
                 function = jax.sharding.auto_axes(function, out_sharding=out())
-                return function(table, *args)
+                return jax.jit(function)(table, *args)
     return function(table, *args)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Inexact, Int32
 
 
@@ -13,8 +14,9 @@ def as_int32(ids: Any, rows: int) -> Int32[Array, "..."]:
     if not isinstance(ids, jax.Array):
         # Before JAX takes 32 bits of 64.
         wide = np.asarray(ids)
-        return jnp.asarray(np.clip(wide.astype(object), -1, rows).astype(np.int32))
-    last = jnp.asarray(min(rows - 1, int(jnp.iinfo(ids.dtype).max)), ids.dtype)
+        known = np.where(wide > rows - 1, rows, wide.astype(np.int64))
+        return jnp.asarray(np.where(wide < 0, -1, known).astype(np.int32))
+    last = jnp.asarray(min(max(rows, 1) - 1, jnp.iinfo(ids.dtype).max), ids.dtype)
     kept = jnp.where(ids > last, jnp.int32(rows), ids.astype(jnp.int32))
     return jnp.where(ids < 0, jnp.int32(-1), kept)
 
@@ -46,12 +48,18 @@ class Some(NamedTuple):
 
     def read(self, x: Array) -> Array:
         """Read these rows."""
+        if not len(x):  # JAX reads nothing from an empty array
+            return jnp.zeros((*self.numbers.shape, *x.shape[1:]), x.dtype)
         numbers = jnp.where(self.numbers < 0, jnp.int32(len(x)), self.numbers)
         return x.at[numbers].get(mode="fill", fill_value=0)
 
     def write(self, x: Array, values: Array) -> Array:
         """Write these rows; in place where `x` is donated."""
-        return x.at[self.numbers].set(values, mode="drop", unique_indices=True)
+        # XLA on CPU casts a whole array of 16-bit floats before it writes to a row.
+        at = _bits(x).at[self.numbers]
+        written = at.set(_bits(values), mode="drop", unique_indices=True)
+        same = written.dtype == x.dtype
+        return written if same else lax.bitcast_convert_type(written, x.dtype)
 
     def add(self, x: Array, values: Array) -> Array:
         """Add to these rows."""
@@ -82,3 +90,8 @@ def total(
 ) -> Inexact[Array, "n dim"]:
     """Add up the gradients of equal ids."""
     return jax.ops.segment_sum(gradients, places, len(places))
+
+
+def _bits(x: Array) -> Array:
+    narrow = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
+    return lax.bitcast_convert_type(x, jnp.uint16) if narrow else x

@@ -62,7 +62,7 @@ def update(
         numbers, places = distinct(ids.reshape(-1), len(table))
         which = Some(numbers)
         rows, missed = _up_to_date(optimizer, table, state, which)
-        gradients = gradients.reshape(-1, table.shape[1])
+        gradients = gradients.reshape(ids.size, table.shape[1])
         g = total(lift(gradients, rows.s.dtype), places)
         rows = _step(optimizer, state.count, g, rows)
         past = jnp.sum(ids == len(table), dtype=jnp.int32)

@@ -1,0 +1,168 @@
+"""What XLA makes of a sparse step: in place, nothing as large as the table, no table
+sent between devices."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from rmsprop_jax import sparse
+
+ROWS, DIM, BATCH = 8192, 16, 64
+OPTIONS = [
+    dict(),
+    dict(row_wise=True, storage="uint8"),
+    dict(centered=True, momentum=0.9, storage="bfloat16"),
+    dict(
+        learning_rate=lambda count: 0.01 * jnp.cos(count / 100),
+        momentum=0.9,
+        lr_in_momentum=False,
+        weight_decay=0.1,
+        decoupled_weight_decay=True,
+    ),
+]
+
+
+def make(options):
+    return sparse.rmsprop(**{"learning_rate": 0.01, **options})
+
+
+def batch(steps=None, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (BATCH,) if steps is None else (steps, BATCH)
+    ids = rng.integers(-3, ROWS, shape).astype(np.int32)
+    ids[..., 1] = ids[..., 0]
+    return ids, rng.standard_normal((*shape, DIM)).astype(np.float32)
+
+
+def row_arrays(program):
+    """Give the instructions that yield an array with a row for each of the table."""
+    entry = program.as_text().split("\nENTRY ")[1]
+    return re.findall(rf"= \w+\[{ROWS}(?:,{DIM})?\]\S* ([\w-]+)\(", entry)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_step_writes_in_place(options):
+    tx = make(options)
+    table = jnp.zeros((ROWS, DIM))
+    state = tx.init(table)
+    kept = sum(x.nbytes for x in jax.tree.leaves((table, state)))
+    step = jax.jit(tx.update, donate_argnums=(0, 1))
+    program = step.lower(table, state, *batch()).compile()
+    memory = program.memory_analysis()
+    assert memory.alias_size_in_bytes == kept
+    # The smallest array with a row for each of the table is `touched`.
+    assert memory.temp_size_in_bytes < 40 * BATCH * DIM * 4
+    assert "copy" not in row_arrays(program)
+
+
+def test_the_measure_can_fail():
+    """A dense gradient shows, and so does a table that is not donated."""
+    tx = sparse.rmsprop(0.01)
+    table = jnp.zeros((ROWS, DIM))
+
+    def step(table, state, ids):
+        g = jax.grad(lambda table: jnp.sum(table[ids] ** 2))(table)
+        return tx.update(table, state, ids, g[ids])
+
+    ids, g = batch()
+    jitted = jax.jit(step, donate_argnums=(0, 1))
+    program = jitted.lower(table, tx.init(table), ids).compile()
+    assert program.memory_analysis().temp_size_in_bytes >= table.nbytes
+    program = jax.jit(tx.update).lower(table, tx.init(table), ids, g).compile()
+    assert "copy" in row_arrays(program)
+
+
+def test_the_gradient_of_a_loss_is_never_dense():
+    tx = sparse.rmsprop(0.01)
+    table = jnp.zeros((ROWS, DIM))
+
+    def loss(weights, table, ids):
+        return jnp.sum((table[ids] @ weights) ** 2) + jnp.sum(table[ids + 1])
+
+    grad = sparse.value_and_grad(loss, tx)
+
+    def step(weights, table, state, ids):
+        value, (g, rows) = grad(weights, table, state, ids)
+        return value, weights - g, *tx.update(table, state, *rows)
+
+    arguments = jnp.ones(DIM), table, tx.init(table), batch()[0]
+    jitted = jax.jit(step, donate_argnums=(1, 2))
+    memory = jitted.lower(*arguments).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 40 * 2 * BATCH * DIM * 4 < table.nbytes
+
+
+def run(tx, table, state, ids, gradients):
+    """Take a few steps and flush."""
+
+    def one(carry, x):
+        rows = tx.gather(*carry, x[0])
+        return tx.update(*carry, *x), jnp.sum(rows)
+
+    carry, sums = jax.lax.scan(one, (table, state), (ids, gradients))
+    return tx.flush(*carry), sums
+
+
+def collectives(program):
+    """Give the sizes, in elements, of what is sent between devices."""
+    pattern = r"= (\S.*?) (?:all-gather|all-reduce|all-to-all|collective-permute)"
+    pattern += r"(?:-start)?\("
+    sizes = []
+    for shapes in re.findall(pattern, program.as_text()):
+        for dims in re.findall(r"\[([\d,]*)\]", shapes.split("{")[0] + shapes):
+            sizes.append(int(np.prod([int(d) for d in dims.split(",") if d])))
+    return sizes
+
+
+MESHES = [AxisType.Auto]
+if hasattr(jax.sharding, "auto_axes"):
+    MESHES.append(AxisType.Explicit)
+
+
+@pytest.mark.parametrize("axis_type", MESHES, ids=str)
+@pytest.mark.parametrize("of_batch", (None, "rows"))
+def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batch):
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
+    split = NamedSharding(mesh, PartitionSpec("rows"))
+    by_batch = NamedSharding(mesh, PartitionSpec(None, of_batch))
+    tx = sparse.rmsprop(0.01, momentum=0.9, storage="bfloat16")
+    rng = np.random.default_rng(3)
+    table = jnp.asarray(rng.standard_normal((ROWS, DIM)), jnp.float32)
+    batches = batch(steps=5)
+    want, sums = jax.jit(lambda *x: run(tx, *x))(table, tx.init(table), *batches)
+
+    table = jax.device_put(table, split)
+    state = tx.init(table)
+    for x in (state.touched, state.s, state.b):
+        assert x.sharding.is_equivalent_to(split, x.ndim)
+    batches = [jax.device_put(x, by_batch) for x in batches]
+    arguments = table, state, *batches
+    jitted = jax.jit(lambda *x: run(tx, *x), donate_argnums=(0, 1))
+    program = jitted.lower(*arguments).compile()
+    got, sharded_sums = program(*arguments)
+    chex.assert_trees_all_close(jax.device_get(got), want, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(jax.device_get(sharded_sums), sums, rtol=1e-4)
+    for x in (got[0], got[1].touched, got[1].s, got[1].b):
+        assert x.sharding.is_equivalent_to(split, x.ndim)
+    # Ids, rows and row gradients of a batch at most; a device has 1,024 rows.
+    sent = collectives(program)
+    assert sent
+    assert max(sent) <= BATCH * DIM < ROWS // 8
+
+
+@pytest.mark.parametrize("axis_type", MESHES[1:], ids=str)
+def test_eager_calls_on_an_explicit_mesh(axis_type):
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
+    split = NamedSharding(mesh, PartitionSpec("rows"))
+    tx = sparse.rmsprop(0.01)
+    table = jax.device_put(jnp.ones((16, 2)), split)
+    state = tx.init(table)
+    ids = jnp.asarray([3, 3, -1])
+    table, state = tx.update(table, state, ids, jnp.ones((3, 2)))
+    assert table.sharding.is_equivalent_to(split, 2)
+    rows = tx.gather(table, state, ids)
+    chex.assert_trees_all_close(rows[2], jnp.zeros(2))

@@ -1,0 +1,320 @@
+"""Which ids there may be, what is refused, and the corners of tables and counters."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import quick_jit
+
+from rmsprop_jax import sparse
+from rmsprop_jax.sparse import _alias
+
+TX = sparse.rmsprop(0.1)
+TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
+
+
+def step(ids, gradients=None, tx=None):
+    """Take one step from `TABLE`, with padding to four ids: compiled once."""
+    tx = tx or TX
+    ids, table = jnp.asarray(ids), jnp.asarray(TABLE)
+    if gradients is None:
+        gradients = jnp.ones((len(ids), 2))
+    ids = jnp.full(4, -1).at[: len(ids)].set(ids)
+    gradients = jnp.full((4, 2), jnp.nan).at[: len(gradients)].set(gradients)
+    return compiled(tx, "update")(table, tx.init(table), ids, gradients)
+
+
+@functools.cache
+def compiled(tx, method):
+    return quick_jit(getattr(tx, method))
+
+
+@pytest.mark.parametrize("dtype", (np.int8, np.uint8, np.int16, np.int32, np.uint32))
+def test_ids_of_any_integer_dtype(dtype):
+    ids = np.asarray([5, 0, 5, 3], dtype)
+    for given in (ids, jnp.asarray(ids)):
+        chex.assert_trees_all_equal(read(given), jnp.asarray(TABLE[ids]))
+    past = jnp.asarray([5, 100], dtype)
+    chex.assert_trees_all_equal(quick_jit(read)(past)[1], jnp.zeros(2))
+
+
+def read(ids, table=TABLE):
+    table = jnp.asarray(table)
+    return TX.gather(table, TX.init(table), ids)
+
+
+@pytest.mark.parametrize("shape", ((), (2,), (2, 1, 2), (2, 0)))
+def test_ids_of_any_shape(shape):
+    ids = np.resize([5, -1, 5, 3], shape).astype(np.int32)
+    rows = np.where(ids[..., None] < 0, 0.0, TABLE[ids])
+    chex.assert_trees_all_equal(read(ids), jnp.asarray(rows, jnp.float32))
+
+
+def test_update_takes_ids_of_two_dimensions():
+    ids, g = jnp.asarray([[5, -1], [5, 3]]), jnp.ones((2, 2, 2))
+    table = jnp.asarray(TABLE)
+    got = quick_jit(TX.update)(table, TX.init(table), ids, g)
+    chex.assert_trees_all_equal(got, step([5, -1, 5, 3]))
+
+
+def test_ids_of_64_bits(x64):
+    ids = jnp.asarray([5, 0, 2**32 + 5, -(2**32) + 5])
+    assert ids.dtype == jnp.int64
+    want = jnp.asarray(np.where([[1], [1], [0], [0]], TABLE[[5, 0, 0, 0]], 0.0))
+    chex.assert_trees_all_equal(quick_jit(read)(ids), want)
+
+
+def test_numpy_ids_of_64_bits_are_not_cut():
+    with pytest.raises(ValueError, match=rf"got {2**32 + 5}"):
+        read(np.asarray([2**32 + 5]))
+    for dtype, far in ((np.int64, -(2**40)), (np.uint64, 5)):
+        got = read(np.asarray([5, far], dtype))
+        chex.assert_trees_all_equal(got[0], jnp.asarray(TABLE[5]))
+
+
+def test_ids_too_narrow_for_the_length_of_the_table():
+    table = np.arange(300, dtype=np.float32)[:, None]
+    for ids, want in (
+        (jnp.asarray([127, -1], jnp.int8), [127.0, 0.0]),
+        (jnp.asarray([127, 255], jnp.uint8), [127.0, 255.0]),
+    ):
+        chex.assert_trees_all_equal(read(ids, table)[:, 0], jnp.asarray(want))
+
+
+@pytest.mark.parametrize("method", ("gather", "update"))
+def test_ids_past_the_end_are_refused_or_dropped_and_counted(method):
+    tx, table = TX, jnp.asarray(TABLE)
+    state, ids = tx.init(table), jnp.asarray([6, 1, 99, -5])
+    more = (jnp.ones((4, 2)),) if method == "update" else ()
+    with pytest.raises(
+        ValueError,
+        match=rf"sparse.rmsprop.{method}.*below the number of rows, 6; got 99.*jit",
+    ):
+        getattr(tx, method)(table, state, ids, *more)
+    result = compiled(tx, method)(table, state, ids, *more)
+    if method == "gather":
+        want = jnp.zeros((4, 2)).at[1].set(table[1])
+        chex.assert_trees_all_equal(result, want)
+    else:
+        want, _ = step(jnp.asarray([1]))
+        chex.assert_trees_all_equal(result[0], want)
+        assert result[1].dropped == 2
+
+
+def test_repeated_ids_are_added_before_they_are_squared():
+    table, state = step(jnp.asarray([2, 4, 2]), jnp.asarray([[1.0, 2]] * 3))
+    want, want_state = step(jnp.asarray([2, 4]), jnp.asarray([[2.0, 4], [1, 2]]))
+    chex.assert_trees_all_equal(table, want)
+    chex.assert_trees_all_equal(state, want_state)
+
+
+def test_padding_alone_is_a_step_all_the_same():
+    """Time goes on, and gradients of NaN are no gradients."""
+    table, state = step([-1, -1, -7], jnp.full((3, 2), jnp.nan))
+    chex.assert_trees_all_equal(table, jnp.asarray(TABLE))
+    assert state.count == 1 and not bool(jnp.any(state.touched))
+
+
+def test_an_empty_batch_is_a_step_all_the_same():
+    tx, table = sparse.rmsprop(0.1, momentum=0.9), jnp.asarray(TABLE)
+    ids = jnp.zeros(0, jnp.int32)
+    after, state = quick_jit(tx.update)(table, tx.init(table), ids, jnp.zeros((0, 2)))
+    chex.assert_trees_all_equal(after, table)
+    assert state.count == 1 and not bool(jnp.any(state.touched))
+
+
+@pytest.mark.parametrize("shape", ((1, 3), (4, 1), (0, 3), (3, 0)))
+def test_tables_of_few_rows_and_columns(shape):
+    ids = jnp.asarray([0, -1, 0] if shape[0] else [-1, -1, -1])
+    tx = sparse.rmsprop(0.1, momentum=0.9, row_wise=True)
+    table, g = jnp.ones(shape), jnp.ones((3, shape[1]))
+    table, _ = quick_jit(tx.update)(table, tx.init(table), ids, g)
+    assert table.shape == shape
+    want = 1 - 0.1 * 2 / np.sqrt(0.1 * 4 + 1e-8)
+    chex.assert_trees_all_close(table[:1], jnp.full(table[:1].shape, want))
+
+
+def test_counters_at_their_maximum():
+    """The count stops, as that of the dense optimizer; the clock goes on, modulo."""
+    tx = sparse.rmsprop(cosine_of_count, 0.5, momentum=0.5, bias_correction=True)
+    table = jnp.zeros((3, 2))
+    state = tx.init(table)._replace(b=jnp.ones((3, 2)))
+    top = jnp.iinfo(jnp.int32).max
+    late = state._replace(
+        count=jnp.asarray(top, jnp.int32),
+        clock=jnp.asarray(2**32 - 2, jnp.uint32),
+        touched=jnp.full(3, 2**32 - 5, jnp.uint32),
+        dropped=jnp.asarray(top, jnp.int32),
+    )
+    update = quick_jit(tx.update)
+    for _ in range(4):
+        table, late = update(table, late, jnp.asarray([1, 9]), jnp.ones((2, 2)))
+    assert late.count == top and late.clock == 2 and late.dropped == top
+    table, late = quick_jit(tx.flush)(table, late)
+    # Seven idle steps of momentum 0.5 from 1, across the end of the clock.
+    chex.assert_trees_all_close(table[0], jnp.full(2, 1 - 0.5**7), rtol=1e-6)
+    chex.assert_tree_all_finite((table, late))
+
+
+def cosine_of_count(count):
+    return 0.1 * jnp.cos(count / 100)
+
+
+def test_rows_idle_for_ages_underflow_to_zero():
+    tx = sparse.rmsprop(0.1, momentum=0.9, centered=True)
+    table, state = step([0, 1], tx=tx)
+    state = state._replace(clock=jnp.asarray(10**9, jnp.uint32))
+    table, state = quick_jit(tx.flush)(table, state)
+    chex.assert_trees_all_equal((state.s, state.b), (jnp.zeros((6, 2)),) * 2)
+    chex.assert_tree_all_finite((table, state))
+
+
+def test_flush_twice_is_flush_once():
+    options = dict(momentum=0.9, weight_decay=0.1, decoupled_weight_decay=True)
+    tx = sparse.rmsprop(cosine_of_count, storage="uint8", **options)
+    update, flush = quick_jit(tx.update), quick_jit(tx.flush)
+    table, state = jnp.asarray(TABLE), tx.init(jnp.asarray(TABLE))
+    for ids in ([0, 3], [3, 5]):
+        table, state = update(table, state, jnp.asarray(ids), jnp.ones((2, 2)))
+    once = flush(table, state)
+    chex.assert_trees_all_equal(flush(*once), once)
+
+
+def test_vmap_over_tables():
+    tx = sparse.rmsprop(cosine_of_count, momentum=0.9, lr_in_momentum=False)
+    rng = np.random.default_rng(0)
+    tables = jnp.asarray(rng.standard_normal((3, 6, 2)), jnp.float32)
+    ids = jnp.asarray(rng.integers(-1, 6, (5, 3, 4)), jnp.int32)
+    g = jnp.asarray(rng.standard_normal((5, 3, 4, 2)), jnp.float32)
+
+    def run(table, ids, g):
+        def one(carry, batch):
+            return tx.update(*carry, *batch), None
+
+        carry, _ = jax.lax.scan(one, (table, tx.init(table)), (ids, g))
+        return tx.flush(*carry)
+
+    got = quick_jit(jax.vmap(run, in_axes=(0, 1, 1)))(tables, ids, g)
+    alone = quick_jit(run)
+    for k in range(3):
+        want = alone(tables[k], ids[:, k], g[:, k])
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda x, k=k: x[k], got), want, rtol=1e-6, atol=1e-7
+        )
+
+
+def test_vmap_over_learning_rates():
+    def run(rate):
+        tx = sparse.rmsprop(rate, momentum=0.9)
+        return tx.update(table, tx.init(table), jnp.asarray([1]), jnp.ones((1, 2)))[0]
+
+    table = jnp.asarray(TABLE)
+    got = quick_jit(jax.vmap(run))(jnp.asarray([0.1, 0.2]))
+    chex.assert_trees_all_close(got[0], step([1])[0], rtol=1e-6)
+    chex.assert_trees_all_close(got[1] - table, 2 * (got[0] - table), rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", (dict(), dict(momentum=0.9, centered=True)))
+def test_state_keeps_its_type(options):
+    for storage in ("float32", "bfloat16", "uint8"):
+        tx = sparse.rmsprop(0.1, storage=storage, **options)
+        table, state = jnp.asarray(TABLE, jnp.bfloat16), None
+        state = tx.init(table)
+        types = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), (table, state))
+        for after in (
+            jax.eval_shape(tx.update, table, state, jnp.asarray([1]), jnp.ones((1, 2))),
+            jax.eval_shape(tx.flush, table, state),
+        ):
+            chex.assert_trees_all_equal(
+                jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), after), types
+            )
+
+
+AT_CONSTRUCTION = [
+    (dict(decay=1.0), ValueError, r"decay=...\)` must lie in \[0, 1\); got 1.0"),
+    (dict(eps=-1.0), ValueError, r"eps=.*\[0, inf\)"),
+    (dict(momentum=1.5), ValueError, r"momentum=.*\[0, 1\); got 1.5"),
+    (dict(storage="int4"), ValueError, r"storage=.*'uint8'.*'int4'"),
+    (dict(nonfinite="skip"), ValueError, r"nonfinite=.*'hold'.*'skip'"),
+    (dict(initial_scale=1.0, bias_correction=True), ValueError, "Drop one"),
+    (dict(row_wise=True, centered=True), ValueError, "memory of the table.*Drop one"),
+    (
+        dict(weight_decay=0.1),
+        ValueError,
+        "no row is idle.*decoupled_weight_decay=True",
+    ),
+    (
+        dict(weight_decay=20.0, decoupled_weight_decay=True),
+        ValueError,
+        r"must be below 1.*got 0.1 \* 20.0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "match"), AT_CONSTRUCTION)
+def test_construction_names_what_is_wrong(options, error, match):
+    with pytest.raises(error, match=rf"`sparse.rmsprop.*{match}"):
+        sparse.rmsprop(0.1, **options)
+
+
+def test_what_must_be_known_may_not_be_traced():
+    with pytest.raises(TypeError, match=r"decay=.*known at construction.*traced"):
+        jax.jit(lambda decay: sparse.rmsprop(0.1, decay) and 0)(0.9)
+    for options in (
+        dict(momentum=0.9, lr_in_momentum=False),
+        dict(weight_decay=0.1, decoupled_weight_decay=True),
+    ):
+        with pytest.raises(TypeError, match=r"learning_rate=.*traced.*a schedule"):
+            jax.jit(lambda rate, k=options: sparse.rmsprop(rate, **k) and 0)(0.1)
+
+
+def test_a_schedule_for_a_number_is_refused():
+    # The annotations of `rmsprop` are enforced here and would speak first.
+    with pytest.raises(TypeError, match=r"decay=.*It is a function; only `learning_r"):
+        _alias._constant("decay", lambda count: 0.9)
+
+
+ONES = jnp.ones((2, 2))
+CALLS = [
+    ("init", (jnp.ones(3),), TypeError, r"shape \(rows, dim\).*shape \(3,\)"),
+    ("init", (jnp.ones((3, 2), jnp.int32),), TypeError, "got int32"),
+    ("update", (TABLE, [0.5, 1.0], ONES), TypeError, "integers; got float"),
+    ("update", (TABLE, [0, 1, 2], ONES), ValueError, r"\(3, 2\); got \(2, 2\)"),
+    ("update", (TABLE, [0, 1], ONES.astype(int)), TypeError, "point.*got int32"),
+    ("update", (TABLE, [0, 1], ONES.astype(complex)), TypeError, "got complex64"),
+    ("update", (TABLE[:3], [0, 1], ONES), ValueError, "table of 6 rows.*`init`"),
+    ("flush", (TABLE[:, :1],), ValueError, r"shape \(6, 2\).*got.*\(6, 1\)"),
+    ("gather", (TABLE, jnp.ones(2)), TypeError, "integers; got float32"),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "error", "match"), CALLS)
+def test_calls_name_what_is_wrong(method, arguments, error, match):
+    tx = sparse.rmsprop(0.1)
+    table, *rest = arguments
+    table = jnp.asarray(table)
+    state = () if method == "init" else (tx.init(jnp.asarray(TABLE)),)
+    with pytest.raises(error, match=rf"`sparse.rmsprop.{method}`.*{match}"):
+        getattr(tx, method)(table, *state, *rest)
+
+
+def test_too_many_rows_for_their_numbers():
+    shape = jax.ShapeDtypeStruct((2**31 - 2, 1), jnp.float32)
+    tx = sparse.rmsprop(0.1)
+    state = jax.eval_shape(tx.init, shape)
+    g = jax.ShapeDtypeStruct((4, 1), jnp.float32)
+    ids = jax.ShapeDtypeStruct((4,), jnp.int32)
+    with pytest.raises(ValueError, match=r"below 2\*\*31.*Split the table"):
+        jax.eval_shape(tx.update, shape, state, ids, g)
+
+
+def test_an_optax_schedule_is_a_learning_rate():
+    tx = sparse.rmsprop(optax.linear_schedule(0.1, 0.0, 1))
+    table, state = step([1], tx=tx)
+    ids, g = jnp.asarray([1, -1, -1, -1]), jnp.ones((4, 2))
+    again, _ = compiled(tx, "update")(table, state, ids, g)
+    chex.assert_trees_all_equal(again, table)
