@@ -193,7 +193,7 @@ BREAKERS = {
     "counts_without_end": (counts_past_the_end, "counter at .count became -2147483648"),
     "equals_its_oracle": (optax.sgd, "under a schedule: "),
     "state_is_sharded_as_its_params": (build, "jitted init: .* on 8 devices"),
-    "updates_in_place": (keeps_params, "donate the same buffer twice"),
+    "updates_in_place": (keeps_params, "lies in the buffer of a parameter"),
     "shards_without_a_trace": (starts_by_devices, "differ"),
     "stores_the_same_on_every_mesh": (
         partial(starts_by_devices, jnp.bfloat16),

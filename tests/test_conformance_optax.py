@@ -1,6 +1,7 @@
 """What docs/conformance.md says that optax breaks is what is measured.
 
-`optax.rmsprop`; all of the table with `CONFORMANCE=all` in the environment. Compiled as users do: law 28 is about rounding.
+`optax.rmsprop`; all of the table with `CONFORMANCE=all` in the environment. Compiled as
+users do: law 28 is about rounding.
 """
 
 import os

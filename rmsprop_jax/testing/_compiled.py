@@ -28,9 +28,17 @@ def law_34_updates_in_place(subject: Subject) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Some donated buffers")
         program, params, state = _compile_step(subject, 3)
-    g = jax.tree.map(jnp.ones_like, params)
+    again = subject.make().init(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        where = jax.tree_util.keystr(path)
+        assert not _is_among(leaf, params), (
+            f"fresh state at {where} lies in the buffer of a parameter"
+        )
+        assert not _is_among(leaf, again), (
+            f"the state at {where} is one buffer for every `init`: donated, it is gone"
+        )
     kept = sum(x.nbytes for x in jax.tree.leaves((params, state)))
-    # Fresh state may share a buffer with another, or with the parameters.
+    g = jax.tree.map(jnp.ones_like, params)
     jax.block_until_ready(program(params, state, g))
     reused = program.memory_analysis().alias_size_in_bytes
     assert reused == kept, (
@@ -87,6 +95,11 @@ def _compile_step(subject: Subject, leaves: int) -> tuple[Any, Any, Any]:
     state = tx.init(params)
     jitted = jax.jit(step, donate_argnums=(0, 1))
     return jitted.lower(params, state, params).compile(), params, state
+
+
+def _is_among(leaf: Any, tree: Any) -> bool:
+    pointers = {x.unsafe_buffer_pointer() for x in jax.tree.leaves(tree)}
+    return leaf.nbytes > 0 and leaf.unsafe_buffer_pointer() in pointers
 
 
 def _params(leaves: int) -> Any:
