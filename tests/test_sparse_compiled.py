@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rmsprop_jax import sparse
 
-ROWS, DIM, BATCH = 8192, 16, 64
+ROWS, DIM, BATCH = 8192, 16, 32
 OPTIONS = [
     dict(),
     dict(row_wise=True, storage="uint8"),
@@ -25,6 +25,17 @@ OPTIONS = [
         decoupled_weight_decay=True,
     ),
 ]
+
+
+@pytest.fixture
+def compile_quickly():
+    """Compile as users do, in the place of the fixture of conftest."""
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def compile_as_users(compile_quickly):
+    del compile_quickly
 
 
 def make(options):

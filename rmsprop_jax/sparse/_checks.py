@@ -38,6 +38,8 @@ def check_state(call: str, table: Any, state: TableState) -> None:
 
 def check_ids(call: str, ids: Any, rows: int) -> None:
     """Refuse ids that are no integers or, where values are known, past the end."""
+    if isinstance(ids, slice | tuple | None):
+        raise TypeError(f"`{call}`: ids must be integers; got a {type(ids).__name__}.")
     kind = getattr(ids, "dtype", None)
     if kind is None:
         kind = np.asarray(ids).dtype if np.size(ids) else np.dtype(np.int32)

@@ -145,7 +145,13 @@ def value_and_grad(
 
         grad = jax.value_and_grad(shifted, argnums=(0, 1), has_aux=True)
         (value, (aux, ids)), (gradients, by_table) = grad(params, shifts)
-        rows = [_joined(*each) for each in zip(leaves, ids, by_table, strict=True)]
+        # XLA copies a table that it might write before the loss has read it. So what is
+        # written there depends on the value, by a number that is always 0.
+        never = (value < -jnp.inf).astype(jnp.int32)
+        rows = [
+            _joined(table, [i + never for i in of_table], gradients)
+            for table, of_table, gradients in zip(leaves, ids, by_table, strict=True)
+        ]
         result = (value, aux) if has_aux else value
         return result, (gradients, jax.tree.unflatten(treedef, rows))
 

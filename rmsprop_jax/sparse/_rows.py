@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Inexact, Int32
 
 
@@ -55,11 +54,7 @@ class Some(NamedTuple):
 
     def write(self, x: Array, values: Array) -> Array:
         """Write these rows; in place where `x` is donated."""
-        # XLA on CPU casts a whole array of 16-bit floats before it writes to a row.
-        at = _bits(x).at[self.numbers]
-        written = at.set(_bits(values), mode="drop", unique_indices=True)
-        same = written.dtype == x.dtype
-        return written if same else lax.bitcast_convert_type(written, x.dtype)
+        return x.at[self.numbers].set(values, mode="drop", unique_indices=True)
 
     def add(self, x: Array, values: Array) -> Array:
         """Add to these rows."""
@@ -90,8 +85,3 @@ def total(
 ) -> Inexact[Array, "n dim"]:
     """Add up the gradients of equal ids."""
     return jax.ops.segment_sum(gradients, places, len(places))
-
-
-def _bits(x: Array) -> Array:
-    narrow = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
-    return lax.bitcast_convert_type(x, jnp.uint16) if narrow else x

@@ -9,6 +9,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from .._rule import Rule
 from .._storage import Format, arithmetic_dtype, real_dtype, signed
+from ._bits import Bits
 from ._mesh import zeros_by_row
 from ._motion import Motion, Shrink
 
@@ -24,7 +25,8 @@ class TableState(NamedTuple):
       clock: number of updates so far, modulo 2**32; idle steps are counted by it.
       dropped: number of ids past the end of the table that came under `jax.jit`.
       touched: the `clock` to which each row is up to date.
-      s: second moment of each element, or of each row with `row_wise`.
+      s: second moment of each element, or of each row with `row_wise`. Stored in
+        bfloat16 it is the bits of that as uint16, and so are m and b.
       m: mean gradient; None unless centered.
       b: momentum buffer; None without momentum.
       shrink: `Shrink`; None unless decoupled weight decay follows a schedule.
@@ -48,14 +50,19 @@ class Optimizer:
     motion: Motion
     initial_scale: float
     row_wise: bool
-    s_format: Format
+    storage: Format
     nonfinite: str
     seed: ArrayLike
 
     @property
+    def s_format(self) -> Format:
+        """The format of s."""
+        return Bits(self.storage)
+
+    @property
     def signed_format(self) -> Format:
         """The format of what may be negative: m and b."""
-        return signed(self.s_format)
+        return Bits(signed(self.storage))
 
 
 def init(optimizer: Optimizer, table: Array) -> TableState:

@@ -68,8 +68,11 @@ def update(
         past = jnp.sum(ids == len(table), dtype=jnp.int32)
         table, after = _keep(optimizer, table, state, which, rows)
         after = _count(optimizer, after, past, rows.s.dtype)
-        missed = missed._replace(steps=missed.steps + jnp.uint32(1))
-        return table, _mark(after, which, missed)
+        # XLA copies an array that it might write before all who read it have: the loss,
+        # through the gradients, and this step. So what is written depends on them.
+        never = jnp.any(rows.s < 0, axis=tuple(range(1, rows.s.ndim)))
+        steps = missed.steps + jnp.uint32(1) + never.astype(jnp.uint32)
+        return table, _mark(after, which, missed._replace(steps=steps))
 
     return automatic(
         take_step, lambda: spec((table, state)), table, state, ids, row_gradients
@@ -174,13 +177,10 @@ def _count(
 
 
 def _mark(state: TableState, which: Some | All, missed: Missed) -> TableState:
-    """Note that rows are up to date.
-
-    What is written depends on what was read, though it need not: XLA copies an array
-    that it might write before it has read it.
-    """
+    """Note that rows are up to date."""
     shrink = state.shrink
     if shrink is not None and missed.log_keep is not None:
+        # As in `update`, the written depends on the read.
         totals = shrink.total + jnp.zeros_like(shrink.total) * missed.log_keep
         shrink = shrink._replace(rows=which.write(shrink.rows, totals))
     touched = which.add(state.touched, missed.steps)
