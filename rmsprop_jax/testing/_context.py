@@ -25,6 +25,6 @@ def double_precision(enabled: bool = True) -> Any:
     """Turn 64-bit types on or off, as a context."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)
-    from jax.experimental import enable_x64  # up to JAX 0.7
+    from jax.experimental import enable_x64  # pyright: ignore
 
     return enable_x64(enabled)

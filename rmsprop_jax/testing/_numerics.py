@@ -104,7 +104,9 @@ def law_28_constant_gradients_are_bounded(subject: Subject) -> None:
 
     Source: optax#1785, mxnet#6235, D1.
     """
-    given = {"centered": True} if "centered" in subject.arguments else {}
+    given: dict[str, Any] = (
+        {"centered": True} if "centered" in subject.arguments else {}
+    )
     if (decay := subject.find(DECAYS)) is not None:
         given[decay] = 0.99
     tx = subject.make(**given)
@@ -196,12 +198,13 @@ def law_32_equals_its_oracle(subject: Subject) -> None:
     if oracle is None:
         raise DoesNotApply("no oracle was given")
     rng = np.random.default_rng(0)
-    start = np.float64([0.5, -1.0, 1.5, 2.0])
-    gs = np.float64(np.float32(rng.standard_normal((40, 4)) * [1e-3, 0.1, 1.0, 10.0]))
+    start = np.asarray([0.5, -1.0, 1.5, 2.0])
+    gs = rng.standard_normal((40, 4)) * np.asarray([1e-3, 0.1, 1.0, 10.0])
+    gs = gs.astype(np.float32).astype(np.float64)  # exact in both
 
     def check(rate: Any) -> None:
         tx = subject.make(**({} if name is None else {name: rate}))
-        params = {"a": jnp.asarray(start, jnp.float32)}
+        params: Any = {"a": jnp.asarray(start, jnp.float32)}
         state, path = tx.init(params), []
         update = jax.jit(lambda g, s, p: subject.update(tx, g, s, p))
         for g in gs:

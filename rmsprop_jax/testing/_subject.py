@@ -64,23 +64,21 @@ class Subject:
             raise DoesNotApply(f"the factory takes no {' or '.join(names)}")
         return found
 
-    def make(self, **arguments: Any) -> optax.GradientTransformation:
+    def make(self, **arguments: Any) -> Any:
         """Make the transformation, with other arguments where they are given."""
         rate = self.learning_rate
         if rate and self.arguments[rate] is inspect.Parameter.empty:
             arguments = {rate: RATE, **arguments}
         return self._factory(**arguments)
 
-    def inject(
-        self, dtype: DTypeLike | None = None, **arguments: Any
-    ) -> optax.GradientTransformation:
+    def inject(self, **arguments: Any) -> Any:
         """Make the transformation by `optax.inject_hyperparams`."""
         rate = self.learning_rate
         if rate and self.arguments[rate] is inspect.Parameter.empty:
             arguments = {rate: RATE, **arguments}
         static = [name for name, default in self.arguments.items() if callable(default)]
         static = [x for x in static if self.arguments[x] is not inspect.Parameter.empty]
-        make = optax.inject_hyperparams(self._factory, static, hyperparam_dtype=dtype)
+        make = optax.inject_hyperparams(self._factory, static)
         return make(**arguments)
 
     def numbers(self) -> dict[str, Any]:
@@ -98,7 +96,7 @@ class Subject:
 
     def update(
         self,
-        tx: optax.GradientTransformation,
+        tx: Any,
         gradients: PyTree,
         state: Any,
         params: PyTree,
@@ -110,7 +108,7 @@ class Subject:
         return tx.update(gradients, state, params, **self.extra_args)
 
     def follow(
-        self, tx: optax.GradientTransformation, params: PyTree, gradients: Iterable[Any]
+        self, tx: Any, params: PyTree, gradients: Iterable[Any]
     ) -> tuple[list[PyTree], Any]:
         """Give the update for each gradient at fixed parameters, and the last state."""
         state, updates = tx.init(params), []
