@@ -3,6 +3,8 @@
 from . import dialects as dialects
 from . import interop as interop
 from . import recipes as recipes
+from . import sharding as sharding
+from . import sparse as sparse
 from ._alias import rmsprop as rmsprop
 from ._master_weights import MasterWeightsState as MasterWeightsState
 from ._master_weights import master_weights as master_weights

@@ -47,8 +47,9 @@ def map_leaves(
         if g is None:
             rows.append((None, *stored))
             continue
-        g = _check_gradient(call, path, g, stored)
-        rows.append(step(leaf, g, *stored))
+        g, kept = _check_gradient(call, path, g, stored)
+        u, *stored = step(leaf, _resharded(g, kept), *stored)
+        rows.append((_resharded(u, g), *stored))
     return tuple(
         None if tree is None else jax.tree.unflatten(treedef, column)
         for tree, column in zip(
@@ -83,7 +84,10 @@ def _difference(strange: Leaves, absent: Leaves, got: Any, expected: Any) -> str
     return " ".join(parts) or f"expected {expected}, got {got}."
 
 
-def _check_gradient(call: str, path: Any, g: Any, stored: Leaves) -> Array:
+def _check_gradient(
+    call: str, path: Any, g: Any, stored: Leaves
+) -> tuple[Array, Array]:
+    """Refuse a gradient that does not fit; give it with an array kept for it."""
     where = f"`{call}.update`: the gradient at {_name(path)}"
     if not is_inexact(g):
         got = _dtype(g) or type(g).__name__
@@ -101,7 +105,15 @@ def _check_gradient(call: str, path: Any, g: Any, stored: Leaves) -> Array:
             f"{where} must have the shape of its parameter, {jnp.shape(kept)}; got "
             f"{jnp.shape(g)}. Call `init` again if the parameter changed."
         )
-    return jnp.asarray(g)
+    return jnp.asarray(g), kept
+
+
+def _resharded(x: Array, like: Array) -> Array:
+    """Split a gradient as its state is, where shardings are part of the types."""
+    given, wanted = jax.typeof(x).sharding, jax.typeof(like).sharding
+    if given.mesh.empty or wanted.mesh.empty or given.spec == wanted.spec:
+        return x
+    return jax.sharding.reshard(x, wanted)
 
 
 def check_kinds(call: str, updates: PyTree, like: PyTree) -> None:
