@@ -29,6 +29,7 @@ NARROW = {
 COPIES = {"compiles_to_little": "XLA on CPU reads in two loops what it could in one"}
 MASTER = {
     "updates_in_gradient_dtype": "float32, so that they land on the rounded weight",
+    "keeps_a_mixed_tree_apart": "the same",
     "has_derivatives": "the residual is a step function; refused with a TypeError",
 }
 

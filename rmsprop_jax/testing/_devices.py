@@ -107,9 +107,10 @@ def _mesh(kind: Any) -> Any:
 
 
 def _use(mesh: Any) -> Any:
-    return (
-        jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh)
-    )
+    if hasattr(jax, "set_mesh"):
+        return jax.set_mesh(mesh)
+    sharding: Any = jax.sharding  # up to JAX 0.7
+    return sharding.use_mesh(mesh)
 
 
 def _params() -> PyTree:
