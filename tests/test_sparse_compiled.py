@@ -66,6 +66,8 @@ def test_a_step_writes_in_place(options):
     program = step.lower(table, state, *batch()).compile()
     memory = program.memory_analysis()
     assert memory.alias_size_in_bytes == kept
+    jax.block_until_ready(step(table, state, *batch()))
+    assert all(x.is_deleted() for x in jax.tree.leaves((table, state)) if x.nbytes > 4)
     # The smallest array with a row for each of the table is `touched`.
     assert memory.temp_size_in_bytes < 40 * BATCH * DIM * 4
     assert "copy" not in row_arrays(program)

@@ -9,5 +9,5 @@ from ._alias import SparseTransformation as SparseTransformation
 from ._alias import rmsprop as rmsprop
 from ._lookup import RowGradients as RowGradients
 from ._lookup import value_and_grad as value_and_grad
-from ._motion import Shrink as Shrink
+from ._motion import Schedule as Schedule
 from ._state import TableState as TableState

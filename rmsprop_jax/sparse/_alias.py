@@ -71,15 +71,14 @@ def rmsprop(
 
     Args:
       learning_rate: step size: a number or an optax schedule. With weight decay, or
-        with `lr_in_momentum=False`, idle steps depend on it: not traced then.
+        with momentum and `lr_in_momentum=False`, idle rows move by it: then it cannot
+        be traced, and under a schedule each row keeps a number or two more.
       decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as in
         `scale_by_rmsprop`, the same for ever: what an idle row missed is computed
         later.
       momentum: weight of the past in the buffer `b`, in [0, 1); None keeps no buffer.
       nesterov: whether momentum looks one step ahead.
-      lr_in_momentum: whether the buffer accumulates steps or directions. Directions
-        under a schedule are the one case without a closed form: what an idle row
-        missed is summed, in up to `log(rounding)/log(momentum)` evaluations.
+      lr_in_momentum: whether the buffer accumulates steps or directions.
       weight_decay: strength of decoupled weight decay; None for none. The learning
         rate times it must stay below 1.
       decoupled_weight_decay: must be True with `weight_decay`. Coupled weight decay

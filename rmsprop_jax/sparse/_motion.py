@@ -8,13 +8,14 @@ In `k` idle steps `u` is 0, and momentum and decoupled weight decay go on alone:
     reach = -sum_i lr_i * momentum**i * prod_{j>i} (1 - lr_j*weight_decay)  otherwise
 
 times another `momentum` with nesterov. As in `optax.chain`, a buffer with the learning
-rate inside holds updates, which are added. At a constant rate these are geometric sums;
-under a schedule `keep` is a quotient of running products and `reach` is summed until
-what is left is below rounding.
+rate inside holds updates, which are added. At a constant rate these are geometric sums.
+Under a schedule, which is a function of the count, they are differences of sums that
+all rows share: see `Schedule`.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,8 +49,8 @@ class Motion:
         return outside or self.weight_decay is not None
 
     @property
-    def sums(self) -> bool:
-        """Whether idle steps have no closed form: they depend on a schedule."""
+    def follows(self) -> bool:
+        """Whether how an idle row moves depends on a schedule."""
         return callable(self.learning_rate) and self.depends_on_rate
 
     def rate(self, count: Int32[Array, ""], dtype: DTypeLike) -> Float[Array, ""]:
@@ -59,18 +60,26 @@ class Motion:
         return jnp.asarray(self.learning_rate, dtype)
 
 
-class Shrink(NamedTuple):
-    """Decoupled weight decay under a schedule: `log(prod_i (1 - lr_i*weight_decay))`.
+class Schedule(NamedTuple):
+    """What the steps that a row missed did to it, where they followed a schedule.
+
+        keep  = exp(log_keep - log_keep_of_row)
+        reach = keep*ahead_of_row - momentum**k * ahead
 
     Attributes:
-      total: over all steps so far.
-      rest: what rounding left out of `total`.
-      rows: `total` as it was when each row was last touched.
+      log_keep: `log(prod_i (1 - lr_i*weight_decay))` over all steps so far.
+      rest: what rounding left out of `log_keep`.
+      ahead: `reach/keep` of all steps to come, as if no gradient came any more.
+      log_keep_of_rows: `log_keep` when each row was last touched; None without weight
+        decay.
+      ahead_of_rows: `ahead` when each row was last touched; None without momentum.
     """
 
-    total: Float[Array, ""]
-    rest: Float[Array, ""]
-    rows: Float[Array, " rows"]
+    log_keep: Float[Array, "*tables"]
+    rest: Float[Array, "*tables"]
+    ahead: Float[Array, "*tables"]
+    log_keep_of_rows: Float[Array, "*tables rows"] | None
+    ahead_of_rows: Float[Array, "*tables rows"] | None
 
 
 class Idle(NamedTuple):
@@ -102,33 +111,66 @@ def advance(
     return p + x, b
 
 
-def shrink_once(
-    motion: Motion, shrink: Shrink | None, rate: Float[Array, ""]
-) -> Shrink | None:
-    """Add one step to the running product; a sum in two parts, which loses nothing."""
-    if shrink is None:
+def start_schedule(
+    motion: Motion, zeros: Callable[[], Float[Array, " rows"]], dtype: DTypeLike
+) -> Schedule | None:
+    """Give what `idle` has to know before the first step; arrays of their own each."""
+    if not motion.follows:
         return None
-    y = jnp.log1p(-rate * jnp.asarray(motion.weight_decay, rate.dtype)) + shrink.rest
-    total = shrink.total + y
-    return Shrink(total, y - (total - shrink.total), shrink.rows)
+    return Schedule(
+        log_keep=jnp.zeros((), dtype),
+        rest=jnp.zeros((), dtype),
+        ahead=_ahead(motion, jnp.zeros((), jnp.int32), dtype),
+        log_keep_of_rows=None if motion.weight_decay is None else zeros(),
+        ahead_of_rows=None if motion.momentum is None else zeros(),
+    )
+
+
+def next_schedule(
+    motion: Motion, schedule: Schedule | None, count: Int32[Array, ""]
+) -> Schedule | None:
+    """Go on by the step after `count`."""
+    if schedule is None:
+        return None
+    dtype = schedule.log_keep.dtype
+    # In two parts, so that a long sum of small numbers loses nothing.
+    y = _log_keep(motion, motion.rate(count, dtype)) + schedule.rest
+    log_keep = schedule.log_keep + y
+    return schedule._replace(
+        log_keep=log_keep,
+        rest=y - (log_keep - schedule.log_keep),
+        ahead=_ahead(motion, later(count, jnp.int32(1)), dtype),
+    )
 
 
 def idle(
     motion: Motion,
     k: UInt32[Array, " rows"],
-    count: Int32[Array, ""],
-    log_keep: Float[Array, " rows"] | None,
+    schedule: Schedule | None,
     dtype: DTypeLike,
 ) -> Idle:
-    """Compute what `k` idle steps up to `count` did."""
+    """Compute what `k` idle steps did; `schedule` holds what is known of each row."""
     mu = motion.momentum or 0.0
     fade, _ = powers(logarithm(mu, dtype), k, dtype)
-    if motion.sums:
-        keep = jnp.ones(k.shape, dtype) if log_keep is None else jnp.exp(log_keep)
-        reach = _sum_of_schedule(motion, k, count, log_keep, dtype)
-    else:
+    if schedule is None:
         keep, reach = _at_constant_rate(motion, k, dtype)
-    return Idle(keep, mu * reach if motion.nesterov else reach, fade)
+        return Idle(keep, mu * reach if motion.nesterov else reach, fade)
+    keep, reach = jnp.ones(k.shape, dtype), jnp.zeros(k.shape, dtype)
+    if schedule.log_keep_of_rows is not None:
+        keep = jnp.exp(schedule.log_keep - schedule.log_keep_of_rows)
+    if schedule.ahead_of_rows is not None:
+        reach = keep * schedule.ahead_of_rows - fade * schedule.ahead
+    return Idle(keep, reach, fade)
+
+
+def later(count: Int32[Array, "*n"], steps: Int32[Array, "*m"]) -> Int32[Array, "..."]:
+    """Add to a count, which stops at its maximum."""
+    return count + jnp.minimum(steps, jnp.int32(jnp.iinfo(jnp.int32).max) - count)
+
+
+def _log_keep(motion: Motion, rate: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    weight_decay = motion.weight_decay or 0.0
+    return jnp.log1p(-rate * jnp.asarray(weight_decay, rate.dtype))
 
 
 def _at_constant_rate(
@@ -154,37 +196,19 @@ def _at_constant_rate(
     return keep, reach
 
 
-def _sum_of_schedule(
-    motion: Motion,
-    k: UInt32[Array, " rows"],
-    count: Int32[Array, ""],
-    log_keep: Float[Array, " rows"] | None,
-    dtype: DTypeLike,
-) -> Array:
-    """Sum over the idle steps, from the first, until momentum**i is below rounding."""
-    total = jnp.zeros(k.shape, dtype)
-    if not motion.momentum:
-        return total
-    mu = jnp.asarray(motion.momentum, dtype)
-    # What is left out is less than that part of the largest momentum.
-    negligible = float(jnp.finfo(dtype).eps) * (1 - motion.momentum) / 8
-    most = math.ceil(math.log(negligible) / math.log(motion.momentum))
-    last = jnp.minimum(jnp.max(k, initial=0), jnp.uint32(most))
-    now = count.astype(jnp.uint32)
-    first = (now - jnp.minimum(k, now)).astype(jnp.int32)
+def _ahead(
+    motion: Motion, count: Int32[Array, ""], dtype: DTypeLike
+) -> Float[Array, ""]:
+    """Sum what momentum does from `count` on, until it is below rounding."""
+    mu = motion.momentum
+    if not mu:
+        return jnp.zeros((), dtype)
+    negligible = float(jnp.finfo(dtype).eps) * (1 - mu) / 8
+    steps = jnp.arange(math.ceil(math.log(negligible) / math.log(mu)), dtype=jnp.int32)
     # A schedule may be written for one count at a time.
-    rates = jax.vmap(lambda count: motion.rate(count, dtype))
-
-    def step(carry):
-        i, weight, log_done, total = carry
-        rate, weight = rates(first + i.astype(jnp.int32)), weight * mu
-        term = jnp.full(k.shape, weight)
-        if not motion.lr_in_momentum:
-            term = -rate * term
-        if log_keep is not None:
-            log_done += jnp.log1p(-rate * jnp.asarray(motion.weight_decay, dtype))
-            term *= jnp.exp(log_keep - log_done)
-        return i + 1, weight, log_done, total + jnp.where(i < k, term, 0.0)
-
-    start = (jnp.uint32(0), jnp.ones((), dtype), jnp.zeros_like(total), total)
-    return jax.lax.while_loop(lambda carry: carry[0] < last, step, start)[3]
+    rates = jax.vmap(lambda count: motion.rate(count, dtype))(later(count, steps))
+    terms, _ = powers(logarithm(mu, dtype), steps.astype(jnp.uint32) + 1, dtype)
+    terms = mu * terms if motion.nesterov else terms
+    if not motion.lr_in_momentum:
+        terms = -rates * terms
+    return jnp.sum(terms * jnp.exp(-jnp.cumsum(_log_keep(motion, rates))))

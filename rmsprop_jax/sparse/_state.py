@@ -11,7 +11,7 @@ from .._rule import Rule
 from .._storage import Format, arithmetic_dtype, real_dtype, signed
 from ._bits import Bits
 from ._mesh import zeros_by_row
-from ._motion import Motion, Shrink
+from ._motion import Motion, Schedule, start_schedule
 
 
 class TableState(NamedTuple):
@@ -29,7 +29,7 @@ class TableState(NamedTuple):
         bfloat16 it is the bits of that as uint16, and so are m and b.
       m: mean gradient; None unless centered.
       b: momentum buffer; None without momentum.
-      shrink: `Shrink`; None unless decoupled weight decay follows a schedule.
+      schedule: a `Schedule`; None unless idle rows move by one.
     """
 
     count: Int32[Array, "*tables"]
@@ -39,7 +39,7 @@ class TableState(NamedTuple):
     s: Array
     m: Array | None
     b: Array | None
-    shrink: Shrink | None
+    schedule: Schedule | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,5 @@ def init(optimizer: Optimizer, table: Array) -> TableState:
         s=optimizer.s_format.init(like, optimizer.initial_scale, real),
         m=buffer() if optimizer.rule.centered else None,
         b=None if motion.momentum is None else buffer(),
-        shrink=Shrink(zero(real), zero(real), zeros_by_row(table, real))
-        if motion.sums and motion.weight_decay is not None
-        else None,
+        schedule=start_schedule(motion, lambda: zeros_by_row(table, real), real),
     )

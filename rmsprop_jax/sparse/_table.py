@@ -1,18 +1,18 @@
 """One step of one table: its rows x the rule x how rows move x storage."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import optax
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Inexact, Int32, UInt32
+from jaxtyping import Array, Bool, Float, Inexact, Int32, UInt32
 
 from .._dither import Dither
 from .._rule import coefficients, step
 from .._storage import Format, lift, lower, store
 from ._idle import along_rows, decay_moments
 from ._mesh import automatic, spec
-from ._motion import advance, idle, shrink_once
+from ._motion import Schedule, advance, idle, later, next_schedule
 from ._rows import All, Some, distinct, total
 from ._state import Optimizer, TableState
 
@@ -24,13 +24,6 @@ class Rows(NamedTuple):
     s: Float[Array, "n ..."]
     m: Inexact[Array, "n dim"] | None
     b: Inexact[Array, "n dim"] | None
-
-
-class Missed(NamedTuple):
-    """What rows missed: the number of steps, and the log of what they shrank by."""
-
-    steps: UInt32[Array, " n"]
-    log_keep: Float[Array, " n"] | None
 
 
 def gather(
@@ -67,12 +60,11 @@ def update(
         rows = _step(optimizer, state.count, g, rows)
         past = jnp.sum(ids == len(table), dtype=jnp.int32)
         table, after = _keep(optimizer, table, state, which, rows)
-        after = _count(optimizer, after, past, rows.s.dtype)
+        after = _count(optimizer, after, past)
         # XLA copies an array that it might write before all who read it have: the loss,
         # through the gradients, and this step. So what is written depends on them.
-        never = jnp.any(rows.s < 0, axis=tuple(range(1, rows.s.ndim)))
-        steps = missed.steps + jnp.uint32(1) + never.astype(jnp.uint32)
-        return table, _mark(after, which, missed._replace(steps=steps))
+        never = jnp.any(rows.p.real < -jnp.inf, axis=1)
+        return table, _mark(after, which, missed + jnp.uint32(1), never)
 
     return automatic(
         take_step, lambda: spec((table, state)), table, state, ids, row_gradients
@@ -85,27 +77,24 @@ def flush(
     """Bring every row up to date."""
     rows, missed = _up_to_date(optimizer, table, state, All())
     table, state = _keep(optimizer, table, state, All(), rows)
-    return table, _mark(state, All(), missed)
+    return table, _mark(state, All(), missed, jnp.zeros(len(table), bool))
 
 
 def _up_to_date(
     optimizer: Optimizer, table: Array, state: TableState, which: Some | All
-) -> tuple[Rows, Missed]:
-    """Read rows and make up for the steps that they missed."""
-    motion, shrink = optimizer.motion, state.shrink
-    missed = Missed(
-        steps=state.clock - which.read(state.touched),  # modulo 2**32
-        log_keep=None if shrink is None else shrink.total - which.read(shrink.rows),
-    )
+) -> tuple[Rows, UInt32[Array, " n"]]:
+    """Read rows and make up for the steps that they missed; give how many."""
+    missed = state.clock - which.read(state.touched)  # modulo 2**32
     s = optimizer.s_format.decode(which.read(state.s))
     p = lift(which.read(table), s.dtype)
     m, b = (
         None if x is None else optimizer.signed_format.decode(which.read(x))
         for x in (state.m, state.b)
     )
-    s, m = decay_moments(optimizer.rule, missed.steps, state.count, s, m)
-    if motion.idles:
-        effect = idle(motion, missed.steps, state.count, missed.log_keep, s.dtype)
+    s, m = decay_moments(optimizer.rule, missed, state.count, s, m)
+    if optimizer.motion.idles:
+        known = _of_rows(state.schedule, which.read)
+        effect = idle(optimizer.motion, missed, known, s.dtype)
         keep, reach, fade = (along_rows(x, p).astype(p.dtype) for x in effect)
         p = keep * p if b is None else keep * p + reach * b
         b = None if b is None else fade * b
@@ -115,7 +104,7 @@ def _up_to_date(
 def _step(optimizer: Optimizer, count: Array, g: Array, rows: Rows) -> Rows:
     """Take the step of the dense optimizer, the one after `count`."""
     dtype, nonfinite = rows.s.dtype, optimizer.nonfinite
-    at = coefficients(optimizer.rule, jnp.asarray(optax.safe_increment(count)), dtype)
+    at = coefficients(optimizer.rule, later(count, jnp.int32(1)), dtype)
     if optimizer.row_wise:
         r = _root_mean_square(g)
         u_r, s, m = step(at, r, rows.s, None, nonfinite=nonfinite)
@@ -162,26 +151,41 @@ def _keep(
     )
 
 
-def _count(
-    optimizer: Optimizer, state: TableState, past: Array, dtype: DTypeLike
-) -> TableState:
+def _count(optimizer: Optimizer, state: TableState, past: Array) -> TableState:
     """Count one step and the ids past the end; both stop at their maximum."""
-    rate = optimizer.motion.rate(state.count, dtype)
-    room = jnp.int32(jnp.iinfo(jnp.int32).max) - state.dropped
     return state._replace(
-        count=jnp.asarray(optax.safe_increment(state.count)),
+        count=later(state.count, jnp.int32(1)),
         clock=state.clock + jnp.uint32(1),
-        dropped=state.dropped + jnp.minimum(past, room),
-        shrink=shrink_once(optimizer.motion, state.shrink, rate),
+        dropped=later(state.dropped, past),
+        schedule=next_schedule(optimizer.motion, state.schedule, state.count),
     )
 
 
-def _mark(state: TableState, which: Some | All, missed: Missed) -> TableState:
-    """Note that rows are up to date."""
-    shrink = state.shrink
-    if shrink is not None and missed.log_keep is not None:
-        # As in `update`, the written depends on the read.
-        totals = shrink.total + jnp.zeros_like(shrink.total) * missed.log_keep
-        shrink = shrink._replace(rows=which.write(shrink.rows, totals))
-    touched = which.add(state.touched, missed.steps)
-    return state._replace(touched=touched, shrink=shrink)
+def _mark(
+    state: TableState,
+    which: Some | All,
+    steps: UInt32[Array, " n"],
+    never: Bool[Array, " n"],
+) -> TableState:
+    """Note that rows are up to date, `steps` after they were last."""
+
+    def note(now: Array, kept: Array | None) -> Array | None:
+        return None if kept is None else which.write(kept, jnp.where(never, 0.0, now))
+
+    schedule = state.schedule
+    if schedule is not None:
+        schedule = schedule._replace(
+            log_keep_of_rows=note(schedule.log_keep, schedule.log_keep_of_rows),
+            ahead_of_rows=note(schedule.ahead, schedule.ahead_of_rows),
+        )
+    touched = which.add(state.touched, steps + never.astype(jnp.uint32))
+    return state._replace(touched=touched, schedule=schedule)
+
+
+def _of_rows(
+    schedule: Schedule | None, read: Callable[[Array], Array]
+) -> Schedule | None:
+    if schedule is None:
+        return None
+    of_rows = jax.tree.map(read, schedule[-2:])
+    return Schedule(*schedule[:-2], *of_rows)
