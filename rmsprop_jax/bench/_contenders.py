@@ -1,0 +1,102 @@
+"""What is timed: transformations of ours and of optax, and two bandwidths."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .._alias import rmsprop
+from .._master_weights import master_weights
+
+RATE = 1e-3
+REFERENCE = "optax.rmsprop"
+
+
+class Contender(NamedTuple):
+    """One optimizer, the dtype of its parameters, and what a step must move.
+
+    Attributes:
+      make: builds the transformation; None where one pass over memory is timed.
+      dtype: of parameters and gradients.
+      state_bytes: what it keeps for each parameter between steps.
+    """
+
+    make: Callable[[], optax.GradientTransformation] | None
+    dtype: Any = jnp.float32
+    state_bytes: float = 4
+
+    @property
+    def bytes_moved(self) -> float:
+        """Read gradient, parameter and state once; write the last two."""
+        size = jnp.dtype(self.dtype).itemsize
+        return 3 * size + 2 * self.state_bytes
+
+
+def _ours(**options: Any) -> Callable[[], optax.GradientTransformation]:
+    return lambda: rmsprop(RATE, **options)
+
+
+def _master(bits: int) -> Callable[[], optax.GradientTransformation]:
+    return lambda: master_weights(rmsprop(RATE, storage="uint8"), bits=bits)
+
+
+half = jnp.bfloat16
+CONTENDERS: dict[str, Contender] = {
+    REFERENCE: Contender(lambda: optax.rmsprop(RATE)),
+    "optax.rmsprop again": Contender(lambda: optax.rmsprop(RATE)),
+    "rmsprop": Contender(_ours()),
+    "rmsprop, uint8": Contender(_ours(storage="uint8"), state_bytes=1),
+    "rmsprop, bfloat16 p, uint8": Contender(_ours(storage="uint8"), half, 1),
+    "optax.sgd": Contender(lambda: optax.sgd(RATE), state_bytes=0),
+    "rmsprop, bfloat16": Contender(_ours(storage="bfloat16"), state_bytes=2),
+    "rmsprop, eps outside": Contender(_ours(eps_in_sqrt=False)),
+    "rmsprop, centered": Contender(_ours(centered=True), state_bytes=8),
+    "optax.rmsprop, centered": Contender(
+        lambda: optax.rmsprop(RATE, centered=True), state_bytes=8
+    ),
+    "rmsprop, momentum": Contender(_ours(momentum=0.9), state_bytes=8),
+    "optax.rmsprop, momentum": Contender(
+        lambda: optax.rmsprop(RATE, momentum=0.9), state_bytes=8
+    ),
+    "rmsprop, bfloat16 p": Contender(_ours(), half),
+    "optax.rmsprop, bfloat16 p": Contender(lambda: optax.rmsprop(RATE), half, 2),
+    "master_weights 24, uint8": Contender(_master(24), half, 2),
+    "master_weights 32, uint8": Contender(_master(32), half, 3),
+    "optax.flatten(optax.rmsprop)": Contender(
+        lambda: optax.flatten(optax.rmsprop(RATE))
+    ),
+}
+QUICK = tuple(CONTENDERS)[:6]
+
+
+def step_of(contender: Contender) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Give `init(params)` and `step(params, state, gradients)`."""
+    assert contender.make is not None
+    tx = contender.make()
+
+    def step(params: Any, state: Any, gradients: Any) -> Any:
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return tx.init, step
+
+
+# Two bandwidths of the machine, in the same form: bytes an element, and the step.
+BANDWIDTHS: dict[str, tuple[float, Callable[..., Any]]] = {
+    "scale in place": (
+        8,
+        lambda params, state, gradients: (
+            jax.tree.map(lambda p: (1 - RATE) * p, params),
+            state,
+        ),
+    ),
+    "update in place": (
+        12,
+        lambda params, state, gradients: (
+            jax.tree.map(lambda p, g: p - RATE * g, params, gradients),
+            state,
+        ),
+    ),
+}

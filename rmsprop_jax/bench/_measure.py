@@ -1,0 +1,142 @@
+"""Timing in pairs: a contender and the reference, taking turns."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._contenders import CONTENDERS, REFERENCE, Contender, step_of
+from ._trees import Shapes
+
+WARM_UP = 3
+
+
+class Row(NamedTuple):
+    """What one contender took on one tree.
+
+    Attributes:
+      ratio: of its step time to that of the reference, the median over pairs of steps;
+        low and high hold it 95 times in 100.
+      gigabytes_per_second: bytes that a step must move, over its time.
+      nanoseconds_per_leaf: its step time over the number of leaves.
+      state_bytes: bytes a parameter that it keeps beside the parameter.
+      temporary_bytes: most that XLA holds beside arguments and results.
+    """
+
+    tree: str
+    contender: str
+    milliseconds: float
+    ratio: float
+    low: float
+    high: float
+    gigabytes_per_second: float
+    nanoseconds_per_leaf: float
+    compile_seconds: float
+    state_bytes: float
+    temporary_bytes: int
+
+
+class Timed:
+    """A compiled step with arrays of its own, and its times."""
+
+    def __init__(self, init: Any, step: Any, shapes: Shapes, dtype: Any):
+        self.params, self.gradients = arrays(shapes, dtype, 0), arrays(shapes, dtype, 1)
+        self.state = init(self.params)
+        self.seconds: list[float] = []
+        start = time.perf_counter()
+        jitted = jax.jit(step, donate_argnums=(0, 1))
+        lowered = jitted.lower(self.params, self.state, self.gradients)
+        self.step = lowered.compile()
+        self.compile_seconds = time.perf_counter() - start
+
+    def run(self) -> None:
+        """Time one step, to the end of its computation."""
+        start = time.perf_counter()
+        self.params, self.state = self.step(self.params, self.state, self.gradients)
+        jax.block_until_ready((self.params, self.state))
+        self.seconds.append(time.perf_counter() - start)
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(x.nbytes for x in jax.tree.leaves(self.state))
+
+    @property
+    def temporary_bytes(self) -> int:
+        memory = self.step.memory_analysis()
+        return memory.temp_size_in_bytes if memory else -1
+
+
+def arrays(shapes: Shapes, dtype: Any, seed: int) -> dict[str, jax.Array]:
+    """Draw a tree of arrays; the leaves keep the order of the shapes."""
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return {
+        f"{k:04d}": jax.random.normal(key, shape, jnp.float32).astype(dtype)
+        for k, (key, shape) in enumerate(zip(keys, shapes, strict=True))
+    }
+
+
+def take_turns(one: Any, other: Any, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run two in turn, each first in every second round; give their times."""
+    for k in range(WARM_UP + rounds):
+        for each in (one, other) if k % 2 else (other, one):
+            each.run()
+    return np.array(one.seconds[WARM_UP:]), np.array(other.seconds[-rounds:])
+
+
+def ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Give the median of the ratios, and the order statistics that hold it (95%)."""
+    ratios = np.sort(seconds / reference)
+    middle, reach = len(ratios) / 2, 0.98 * np.sqrt(len(ratios))
+    low, high = int(max(middle - reach, 0)), int(min(middle + reach, len(ratios) - 1))
+    return float(np.median(ratios)), float(ratios[low]), float(ratios[high])
+
+
+def measure(tree: str, shapes: Shapes, name: str, rounds: int) -> Row:
+    """Time one contender beside the reference on one tree."""
+    contender, first = CONTENDERS[name], CONTENDERS[REFERENCE]
+    timed = Timed(*step_of(contender), shapes, contender.dtype)
+    reference = Timed(*step_of(first), shapes, first.dtype)
+    seconds, others = take_turns(timed, reference, rounds)
+    size = sum(int(np.prod(shape)) for shape in shapes)
+    median = float(np.median(seconds))
+    return Row(
+        tree,
+        name,
+        1e3 * median,
+        *ratio(seconds, others),
+        gigabytes_per_second=contender.bytes_moved * size / median / 1e9,
+        nanoseconds_per_leaf=1e9 * median / len(shapes),
+        compile_seconds=timed.compile_seconds,
+        state_bytes=timed.state_bytes / size,
+        temporary_bytes=timed.temporary_bytes,
+    )
+
+
+def bandwidth(step: Callable[..., Any], bytes_: float, size: int, rounds: int) -> float:
+    """Give what the machine reaches on one leaf, in GB/s."""
+    timed = Timed(lambda params: (), step, [(size,)], jnp.float32)
+    for _ in range(WARM_UP + rounds):
+        timed.run()
+    return bytes_ * size / float(np.median(timed.seconds[WARM_UP:])) / 1e9
+
+
+def check(name: str, contender: Contender) -> None:
+    """Refuse to time what does not follow the reference for three steps."""
+    shapes: Shapes = [(64, 64), (64,)]
+    ends = []
+    for each in (contender, CONTENDERS[REFERENCE]):
+        init, step = step_of(each)
+        params, gradients = arrays(shapes, each.dtype, 0), arrays(shapes, each.dtype, 1)
+        start, state = params, init(params)
+        for _ in range(3):
+            params, state = jax.jit(step)(params, state, gradients)
+        moved = jax.tree.map(
+            lambda a, b: a.astype("f4") - b.astype("f4"), params, start
+        )
+        ends.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(moved)]))
+    got, want = ends
+    if not np.all(np.isfinite(got)) or np.dot(got, want) <= 0:
+        raise AssertionError(f"{name} does not move as {REFERENCE} does.")

@@ -1,0 +1,88 @@
+"""The rows as a table, as JSON and as a picture."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from ._measure import Row
+
+COLUMNS = (
+    ("contender", "contender", "{}"),
+    ("ms", "milliseconds", "{:.2f}"),
+    ("ratio", "ratio", "{:.2f}"),
+    ("GB/s", "gigabytes_per_second", "{:.1f}"),
+    ("ns a leaf", "nanoseconds_per_leaf", "{:.0f}"),
+    ("compile s", "compile_seconds", "{:.1f}"),
+    ("state B", "state_bytes", "{:.2f}"),
+    ("temporary B", "temporary_bytes", "{:,}"),
+)
+
+
+def machine() -> dict[str, Any]:
+    """Describe where it ran."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "platform": platform.platform(),
+        "backend": device.platform,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+    }
+
+
+def table(tree: str, rows: list[Row], bandwidths: dict[str, float]) -> Any:
+    """Lay the rows of one tree out, with the share of the machine's bandwidths."""
+    from rich.table import Table
+
+    made = Table(title=tree, title_justify="left")
+    made.add_column("contender")
+    for head, *_ in COLUMNS[1:]:
+        made.add_column(head, justify="right")
+        if head == "ratio":
+            made.add_column("95%", justify="right")
+        if head == "GB/s":
+            for name in bandwidths:
+                made.add_column(f"of {name}", justify="right")
+    for row in rows:
+        cells = []
+        for head, field, form in COLUMNS:
+            cells.append(form.format(getattr(row, field)))
+            if head == "ratio":
+                cells.append(f"{row.low:.2f}-{row.high:.2f}")
+            if head == "GB/s":
+                reached = (row.gigabytes_per_second / x for x in bandwidths.values())
+                cells += [f"{100 * share:.0f}%" for share in reached]
+        made.add_row(*cells)
+    return made
+
+
+def write_json(path: Path, results: dict[str, Any]) -> None:
+    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+
+
+def plot(path: Path, rows: list[Row]) -> None:
+    """Draw the ratios, a panel for each tree."""
+    from matplotlib.figure import Figure
+
+    trees = list(dict.fromkeys(row.tree for row in rows))
+    most = max(sum(row.tree == tree for row in rows) for tree in trees)
+    figure = Figure(figsize=(7, (0.6 + 0.24 * most) * len(trees)), layout="constrained")
+    panels = figure.subplots(len(trees), squeeze=False, sharex=True)[:, 0]
+    for axes, tree in zip(panels, trees, strict=True):
+        shown = [row for row in rows if row.tree == tree][::-1]
+        middle = [row.ratio for row in shown]
+        reach = [[r.ratio - r.low for r in shown], [r.high - r.ratio for r in shown]]
+        names = [row.contender for row in shown]
+        axes.errorbar(middle, names, xerr=reach, fmt="o", color="#0072B2", capsize=3)
+        axes.axvline(1, color="0.6", linewidth=1)
+        axes.set_title(tree, loc="left", fontsize=10)
+        axes.tick_params(labelsize=8)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    panels[-1].set_xlabel("step time over that of optax.rmsprop (median, 95% interval)")
+    figure.savefig(path, dpi=110)
