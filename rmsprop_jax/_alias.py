@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from ._cached import cached
 from ._checks import check_number
 from ._leaves import is_inexact, map_leaves
 from ._momentum import trace
@@ -19,6 +20,7 @@ from ._transform import check_rule, scale_by_rmsprop
 ScalarOrSchedule = ArrayLike | np.generic | optax.Schedule
 
 
+@cached
 def rmsprop(
     learning_rate: ScalarOrSchedule,
     decay: ArrayLike = 0.9,

@@ -44,7 +44,8 @@ def check_injected(call: str, name: str, value: ArrayLike, *, below: float) -> N
     """
     if not isinstance(value, jax.Array):
         return
-    narrow = jnp.finfo(value.dtype).bits < 32
+    is_float = jnp.issubdtype(value.dtype, jnp.floating)  # an injected int stays one
+    narrow = is_float and jnp.finfo(value.dtype).bits < 32
     if is_traced(value):
         if not narrow:
             return

@@ -8,6 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Int32, PyTree
 
+from ._cached import cached
 from ._checks import check_number, undifferentiable
 from ._dither import Dither
 from ._leaves import check_parameters, map_leaves, path_name
@@ -30,6 +31,7 @@ class MasterWeightsState(NamedTuple):
     inner_state: PyTree
 
 
+@cached
 def master_weights(
     inner: optax.GradientTransformation, *, bits: int = 24, seed: ArrayLike = 0
 ) -> optax.GradientTransformationExtraArgs:

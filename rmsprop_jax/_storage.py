@@ -1,12 +1,14 @@
 """How a moment is kept between steps, and every cast in and out of the arithmetic."""
 
 import dataclasses
+import math
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, UInt32
 from jaxtyping import UInt8 as UInt8Array
@@ -27,8 +29,8 @@ class Format(Protocol):
       that of the array alone;
     - zero is exact, and so is what was stored before: `encode(decode(c)) == c`;
     - `encode` is monotone, and `decode` gives the dtype of the arithmetic;
-    - a stochastic format is unbiased over its bits wherever it neither saturates nor
-      flushes to zero; values too large saturate, NaN shows or saturates.
+    - a stochastic format is unbiased over its bits wherever it does not saturate;
+      values too large saturate, NaN shows or saturates.
 
     Attributes:
       signed: whether it keeps negative numbers. Where it does not, it is for second
@@ -49,8 +51,10 @@ class Format(Protocol):
 
     def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
         """Store `fill`, of `dtype`, in the shape and sharding of `like`."""
-        stored = nearest(self, jnp.asarray(fill, dtype))
-        return jnp.full_like(like, stored, dtype=stored.dtype)
+        value = nearest(self, jnp.asarray(fill, dtype))
+        stored = jnp.full_like(like, value, dtype=value.dtype)
+        # Under `jax.jit` a constant would be on one device.
+        return shard_alike(like, stored)[1] if is_traced(like) else stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +116,9 @@ class UInt8(Format):
 
         code = clip((x + 21 random bits) >> 21, 0, 255)     on the bits of float32
 
-    Below the smallest code values flush to zero; above the largest, and for inf and
-    NaN, which have no code, they saturate.
+    Below the smallest code the choice is between it and zero: flushed, a small s could
+    not grow again. Values above the largest saturate; so do inf and NaN, which have no
+    code.
 
     Attributes:
       min_exponent: exponent of the lower end of the range, in [-126, 64].
@@ -147,9 +152,13 @@ class UInt8(Format):
                 f"`UInt8.encode`: only what cannot be negative fits, such as s; got "
                 f"{x.dtype}. Keep it in `BFloat16()` or `Float32()`."
             )
-        pattern = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        x = x.astype(jnp.float32)
+        pattern = lax.bitcast_convert_type(x, jnp.uint32)
         rounded = ((pattern & 0x7FFFFFFF) + (bits >> 11)) >> 21
         code = jnp.clip(rounded, self._zero, self._zero + 255) - self._zero
+        smallest = math.ldexp(1.25, self.min_exponent)
+        threshold = (~bits >> 8).astype(jnp.float32) * 2.0**-24 * smallest
+        code = jnp.where(x < smallest, jnp.where(x > threshold, 1, 0), code)
         return code.astype(jnp.uint8)
 
     def decode(self, stored: UInt8Array[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
+from ._cached import cached
 from ._checks import check_choice, check_injected, check_number, is_traced
 from ._dither import Dither
 from ._leaves import check_kinds, check_parameters, map_leaves
@@ -41,6 +42,7 @@ class RMSPropState(NamedTuple):
     m: PyTree
 
 
+@cached
 def scale_by_rmsprop(
     decay: ArrayLike = 0.9,
     eps: ArrayLike = 1e-8,

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from ._alias import ScalarOrSchedule, in_arithmetic, rmsprop
+from ._cached import cached
 from ._checks import check_choice, check_injected, check_number
 from ._clipping import clip_by_global_norm, clip_by_value, clip_by_variable_norm
 from ._complex import split_complex
@@ -36,6 +37,7 @@ _KERAS_CLIPS = {
 }
 
 
+@cached
 def torch(
     lr: ScalarOrSchedule = 1e-2,
     alpha: ArrayLike = 0.99,
@@ -93,6 +95,7 @@ def torch(
     return split_complex(_after(optax.scale(-1.0), tx) if maximize else tx)
 
 
+@cached
 def tensorflow1(
     learning_rate: ScalarOrSchedule,
     decay: ArrayLike = 0.9,
@@ -135,6 +138,7 @@ def tensorflow1(
     return _build("tensorflow1", numbers, (storage, nonfinite, seed), centered=centered)
 
 
+@cached
 def keras(
     learning_rate: ScalarOrSchedule = 0.001,
     rho: ArrayLike = 0.9,
@@ -211,6 +215,7 @@ def keras(
     return tx
 
 
+@cached
 def keras_legacy(
     learning_rate: ScalarOrSchedule = 0.001,
     rho: ArrayLike = 0.9,
@@ -266,6 +271,7 @@ def keras_legacy(
     )
 
 
+@cached
 def timm(
     lr: ScalarOrSchedule = 1e-2,
     alpha: ArrayLike = 0.9,
@@ -324,6 +330,7 @@ def timm(
     )
 
 
+@cached
 def stable_baselines3(
     lr: ScalarOrSchedule = 1e-2,
     alpha: ArrayLike = 0.99,
@@ -370,6 +377,7 @@ def stable_baselines3(
     return _build("stable_baselines3", numbers, keep, centered=centered)
 
 
+@cached
 def jax_example_libraries(
     step_size: ScalarOrSchedule,
     gamma: ArrayLike = 0.9,
@@ -407,6 +415,7 @@ def jax_example_libraries(
     return _build("jax_example_libraries", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def sonnet(
     learning_rate: ScalarOrSchedule,
     decay: ArrayLike = 0.9,
@@ -448,6 +457,7 @@ def sonnet(
     return _build("sonnet", numbers, (storage, nonfinite, seed), centered=centered)
 
 
+@cached
 def flax_legacy(
     learning_rate: ScalarOrSchedule,
     beta2: ArrayLike = 0.9,
@@ -484,6 +494,7 @@ def flax_legacy(
     return _build("flax_legacy", numbers, (storage, nonfinite, seed), centered=centered)
 
 
+@cached
 def bitsandbytes(
     lr: ScalarOrSchedule = 1e-2,
     alpha: ArrayLike = 0.99,
@@ -522,6 +533,7 @@ def bitsandbytes(
     return _build("bitsandbytes", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def mlx(
     learning_rate: ScalarOrSchedule,
     alpha: ArrayLike = 0.99,
@@ -555,6 +567,7 @@ def mlx(
     return _build("mlx", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def paddle(
     learning_rate: ScalarOrSchedule,
     rho: ArrayLike = 0.95,
@@ -605,6 +618,7 @@ def paddle(
     return _build("paddle", numbers, (storage, nonfinite, seed), centered=centered)
 
 
+@cached
 def dqn(
     lr: ScalarOrSchedule = 0.00025,
     decay: ArrayLike = 0.95,
@@ -648,6 +662,7 @@ def dqn(
     return _build("dqn", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def graves(
     lr: ScalarOrSchedule = 1e-4,
     alpha: ArrayLike = 0.95,
@@ -686,6 +701,7 @@ def graves(
     return _build("graves", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def hinton(
     learning_rate: ScalarOrSchedule,
     decay: ArrayLike = 0.9,
@@ -719,6 +735,7 @@ def hinton(
     return _build("hinton", numbers, (storage, nonfinite, seed))
 
 
+@cached
 def d2l(
     lr: ScalarOrSchedule = 0.01,
     gamma: ArrayLike = 0.9,

@@ -121,7 +121,8 @@ def init(tx: optax.GradientTransformation, params: PyTree, shardings: PyTree) ->
 
         state = tx.init(params)       each leaf on the devices of its sharding
 
-    `jax.jit(tx.init)` alone puts zeros, which depend on no parameter, on one device.
+    Of a transformation of optax `jax.jit(tx.init)` alone puts zeros, which depend on no
+    parameter, on one device.
 
     Args:
       tx: any optax transformation.
@@ -240,6 +241,7 @@ def _by_path(call: str, params: PyTree, param_shardings: PyTree) -> Placed:
                 f"{sharding!r}. Put the parameters on a mesh with `jax.device_put`, or "
                 "pass `param_shardings`."
             )
+        assert isinstance(sharding, NamedSharding | PartitionSpec)
         _check(where, jnp.shape(p), sharding)
         first = next((x for _, x in placed.values()), sharding)
         if getattr(first, "mesh", None) != getattr(sharding, "mesh", None):

@@ -22,6 +22,7 @@ from flax.training.train_state import TrainState
 
 from rmsprop_jax import (
     RMSPropState,
+    dialects,
     master_weights,
     restore_master_weights,
     rmsprop,
@@ -283,6 +284,29 @@ def test_all_numbers_injected(dtype):
     assert float(jnp.abs(s["w"] - (1 + 0.01 * params["w"].astype("f4")) ** 2).max()) < (
         1e-2
     )
+
+
+def test_a_dialect_is_injected_with_its_defaults():
+    """A default of 0 is an integer, and stays one."""
+    tx = optax.inject_hyperparams(dialects.torch)(lr=0.01)
+    path, _ = train(tx)
+    want, _ = train(dialects.torch(lr=0.01))
+    chex.assert_trees_all_close(path, want, rtol=2e-5, atol=2e-6)
+
+
+def test_equal_arguments_give_equal_transformations():
+    """So that `jax.jit` with a static transformation compiles once (optax issue 353)."""
+    for make in (
+        lambda: rmsprop(0.1, momentum=0.9, storage="uint8"),
+        lambda: scale_by_rmsprop(decay=0.99),
+        lambda: master_weights(rmsprop(0.1), bits=32),
+        lambda: dialects.keras(0.1, rho=0.5),
+    ):
+        assert make() == make() and hash(make()) == hash(make())
+    assert rmsprop(0.1) != rmsprop(0.2)
+    assert rmsprop(0.1) != rmsprop(0.1, storage="uint8")
+    # An array cannot be hashed, and still serves.
+    assert rmsprop(jnp.asarray(0.1)) != rmsprop(jnp.asarray(0.1))
 
 
 @every_storage

@@ -16,6 +16,7 @@ PACKAGE = Path(rmsprop_jax.__file__).parent
 
 # Who may import whom, lowest first; a module imports only from the lines above its own.
 ORDER = (
+    "_cached",
     "_checks",
     "_rule",
     "_dither",

@@ -166,11 +166,20 @@ def test_explicit_meshes():
         assert any(t.sharding.spec == P("fsdp", "tensor") for t in before)
 
 
-def test_jitted_init_alone_is_on_one_device():
-    """Why there is an `init` of our own (optax issue 548)."""
-    tx, params = scale_by_rmsprop(), placed(mesh_of("8"))
-    alone = jax.jit(tx.init)(params)
-    assert len(alone.s["embed"].sharding.device_set) == 1
+def test_jitted_init_keeps_the_sharding_and_that_of_optax_does_not():
+    """Why there is an `init` for any transformation (optax issue 548)."""
+    params = placed(mesh_of("8"))
+    lost = jax.jit(optax.scale_by_rms().init)(params)
+    assert len(lost.nu["embed"].sharding.device_set) == 1
+    for storage in STORAGES:
+        kept = jax.jit(scale_by_rmsprop(storage=storage).init)(params)
+        assert kept.s["embed"].sharding.spec[0] == "fsdp"
+    made = sharding.init(
+        optax.scale_by_rms(),
+        params,
+        sharding.state_shardings(optax.scale_by_rms(), params),
+    )
+    assert made.nu["embed"].sharding.spec[0] == "fsdp"
 
 
 def per_device(tree):

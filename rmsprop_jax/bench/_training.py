@@ -31,7 +31,8 @@ def gpt2_loss(leaves: list[jax.Array], words: int = 64) -> jax.Array:
         mixed = jnp.einsum("hqk,khd->qhd", weights, v).reshape(words, width)
         x = x + mixed @ out + co
         x = x + jax.nn.gelu(_normalize(x, g2, b2) @ up + cu) @ down + cd
-    logits = _normalize(x, *rest[-2:]) @ embed.T
+    gain, bias = rest[-2:]
+    logits = _normalize(x, gain, bias) @ embed.T
     targets = jnp.roll(tokens, -1)
     return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(words), targets])
 
@@ -77,8 +78,8 @@ MODELS: dict[str, tuple[Shapes, Loss]] = {
 def measure_training(model: str, name: str, rounds: int) -> Row:
     """Time a whole step of one contender beside that of the reference."""
     shapes, loss = MODELS[model]
-    pair = [_timed(shapes, loss, each) for each in (name, REFERENCE)]
-    seconds, others = take_turns(*pair, rounds)
+    timed, reference = (_timed(shapes, loss, each) for each in (name, REFERENCE))
+    seconds, others = take_turns(timed, reference, rounds)
     size, median = sum(int(np.prod(s)) for s in shapes), float(np.median(seconds))
     return Row(
         model,
@@ -87,9 +88,9 @@ def measure_training(model: str, name: str, rounds: int) -> Row:
         *ratio(seconds, others),
         gigabytes_per_second=float("nan"),
         nanoseconds_per_leaf=1e9 * median / len(shapes),
-        compile_seconds=pair[0].compile_seconds,
-        state_bytes=pair[0].state_bytes / size,
-        temporary_bytes=pair[0].temporary_bytes,
+        compile_seconds=timed.compile_seconds,
+        state_bytes=timed.state_bytes / size,
+        temporary_bytes=timed.temporary_bytes,
     )
 
 
