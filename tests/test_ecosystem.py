@@ -295,7 +295,7 @@ def test_a_dialect_is_injected_with_its_defaults():
 
 
 def test_equal_arguments_give_equal_transformations():
-    """So that `jax.jit` with a static transformation compiles once (optax issue 353)."""
+    """So that `jax.jit` with a static one compiles once (optax issue 353)."""
     for make in (
         lambda: rmsprop(0.1, momentum=0.9, storage="uint8"),
         lambda: scale_by_rmsprop(decay=0.99),
