@@ -13,7 +13,7 @@ from ._checks import check_number, undifferentiable
 from ._dither import Dither
 from ._leaves import check_parameters, map_leaves, path_name
 from ._split import RESIDUALS, join, move, split
-from ._storage import Shaped, lift
+from ._storage import Shaped, constant_like, lift
 
 
 class MasterWeightsState(NamedTuple):
@@ -252,7 +252,7 @@ def _is_narrow(p: Shaped) -> bool:
 
 def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."]:
     if _is_narrow(p):
-        return jnp.full_like(p, 0, dtype=RESIDUALS[bits])
+        return constant_like(p, jnp.zeros((), RESIDUALS[bits]))
     # An array all the same, so that the state has a leaf for each parameter.
     shape = p.shape if isinstance(p, jax.ShapeDtypeStruct) else jnp.shape(p)
     return jnp.zeros((*shape[:-1], 0) if shape else (), jnp.int8)

@@ -51,10 +51,7 @@ class Format(Protocol):
 
     def init(self, like: Shaped, fill: ArrayLike, dtype: DTypeLike) -> Array:
         """Store `fill`, of `dtype`, in the shape and sharding of `like`."""
-        value = nearest(self, jnp.asarray(fill, dtype))
-        stored = jnp.full_like(like, value, dtype=value.dtype)
-        # Under `jax.jit` a constant would be on one device.
-        return shard_alike(like, stored)[1] if is_traced(like) else stored
+        return constant_like(like, nearest(self, jnp.asarray(fill, dtype)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +173,13 @@ FORMATS: dict[str, Format] = {
     "bfloat16": BFloat16(),
     "uint8": UInt8(),
 }
+
+
+def constant_like(like: Shaped, value: Array) -> Array:
+    """Repeat `value` in the shape and sharding of `like`."""
+    x = jnp.full_like(like, value, dtype=value.dtype)
+    # Under `jax.jit` a constant depends on nothing, and would be on one device.
+    return shard_alike(like, x)[1] if is_traced(like) else x
 
 
 def find_format(call: str, storage: str | Format) -> Format:

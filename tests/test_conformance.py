@@ -18,10 +18,6 @@ from rmsprop_jax.testing import LAWS, assert_conformant
 
 EVERYTHING = os.environ.get("CONFORMANCE") == "all"
 
-OURS = {
-    "hashes_stably": "made of closures, as all of optax (optax#353)",
-    "state_is_sharded_as_its_params": "a jitted init lies where XLA puts zeros (D15)",
-}
 NARROW = {
     "has_derivatives": "what is stored is a step function; refused with a TypeError",
     "equals_its_oracle": "rounded stochastically, and within 2e-5 on average only",
@@ -104,7 +100,7 @@ def conforms(factory, excuse, *, full=EVERYTHING, more=(), **options):
 @pytest.mark.parametrize("options", FULL + SHORT, ids=name)
 def test_rmsprop(options):
     shared = {k: v for k, v in options.items() if k not in ONLY_OURS}
-    excuse = OURS | (NARROW if "storage" in options else {})
+    excuse = NARROW if "storage" in options else {}
     if "nesterov" in options or options.get("storage") == "uint8":
         excuse = excuse | COPIES
     conforms(
@@ -118,7 +114,7 @@ def test_rmsprop(options):
 
 def test_scale_by_rmsprop():
     options = dict(eps_in_sqrt=False, bias_correction=True)
-    report = conforms(functools.partial(scale_by_rmsprop, **options), OURS)
+    report = conforms(functools.partial(scale_by_rmsprop, **options), {})
     assert "converges" in dict(report.skipped) or not EVERYTHING
 
 
@@ -127,7 +123,7 @@ def test_master_weights(bits):
     def factory(learning_rate=0.1, decay=0.9):
         return master_weights(rmsprop(learning_rate, decay), bits=bits)
 
-    conforms(factory, OURS | MASTER)
+    conforms(factory, MASTER)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -135,4 +131,4 @@ def test_dialects(dialect):
     make = getattr(dialects, dialect)
     given = inspect.signature(make).parameters
     options = {k: v for k, v in SWITCHED_ON.items() if k in given}
-    conforms(functools.partial(make, **options), OURS | QUIRKS.get(dialect, {}))
+    conforms(functools.partial(make, **options), QUIRKS.get(dialect, {}))
