@@ -44,9 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         for name in names:
             check(name, CONTENDERS[name])
             done(f"checked {name}")
-        size = 2**25
         speeds = {
-            name: bandwidth(step, bytes_, size, arguments.rounds)
+            name: bandwidth(step, bytes_, arguments.rounds)
             for name, (bytes_, step) in BANDWIDTHS.items()
         }
         for tree in trees:

@@ -31,7 +31,7 @@ class Contender(NamedTuple):
     def bytes_moved(self) -> float:
         """Read gradient, parameter and state once; write the last two."""
         size = jnp.dtype(self.dtype).itemsize
-        return 3 * size + 2 * self.state_bytes
+        return 3.0 * size + 2 * self.state_bytes
 
 
 def _ours(**options: Any) -> Callable[[], optax.GradientTransformation]:
@@ -86,14 +86,14 @@ def step_of(contender: Contender) -> tuple[Callable[..., Any], Callable[..., Any
 # Two bandwidths of the machine, in the same form: bytes an element, and the step.
 BANDWIDTHS: dict[str, tuple[float, Callable[..., Any]]] = {
     "scale in place": (
-        8,
+        8.0,
         lambda params, state, gradients: (
             jax.tree.map(lambda p: (1 - RATE) * p, params),
             state,
         ),
     ),
     "update in place": (
-        12,
+        12.0,
         lambda params, state, gradients: (
             jax.tree.map(lambda p, g: p - RATE * g, params, gradients),
             state,

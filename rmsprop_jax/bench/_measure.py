@@ -12,6 +12,7 @@ from ._contenders import CONTENDERS, REFERENCE, Contender, step_of
 from ._trees import Shapes
 
 WARM_UP = 3
+LARGE = 2**25  # elements of the leaf that bandwidths are measured on
 
 
 class Row(NamedTuple):
@@ -115,12 +116,12 @@ def measure(tree: str, shapes: Shapes, name: str, rounds: int) -> Row:
     )
 
 
-def bandwidth(step: Callable[..., Any], bytes_: float, size: int, rounds: int) -> float:
+def bandwidth(step: Callable[..., Any], bytes_: float, rounds: int) -> float:
     """Give what the machine reaches on one leaf, in GB/s."""
-    timed = Timed(lambda params: (), step, [(size,)], jnp.float32)
+    timed = Timed(lambda params: (), step, [(LARGE,)], jnp.float32)
     for _ in range(WARM_UP + rounds):
         timed.run()
-    return bytes_ * size / float(np.median(timed.seconds[WARM_UP:])) / 1e9
+    return bytes_ * LARGE / float(np.median(timed.seconds[WARM_UP:])) / 1e9
 
 
 def check(name: str, contender: Contender) -> None:

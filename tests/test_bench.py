@@ -1,0 +1,112 @@
+"""The benchmark measures what it says; no test here asserts a time."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rmsprop_jax import bench
+from rmsprop_jax.bench import _contenders, _measure, _training, _trees
+from rmsprop_jax.bench._contenders import CONTENDERS, REFERENCE, Contender
+
+SMALL = [(4, 3), (3,)]
+
+
+def size(shapes):
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
+def test_the_trees_are_those_of_the_models():
+    """Parameters as torchvision and Hugging Face count them."""
+    assert size(_trees.resnet50()) == 25_557_032
+    assert len(_trees.resnet50()) == 161
+    assert size(_trees.gpt2()) == 124_439_808
+    assert len(_trees.gpt2()) == 148
+
+
+@pytest.mark.parametrize(
+    "name", ("rmsprop", "rmsprop, bfloat16 p, uint8", "optax.sgd", REFERENCE)
+)
+def test_contenders_move_as_the_reference_does(name):
+    with jax.numpy_dtype_promotion("standard"):
+        _measure.check(name, CONTENDERS[name])
+
+
+def test_what_moves_otherwise_is_not_timed():
+    wrong = Contender(lambda: optax.sgd(-1e-3))
+    with pytest.raises(AssertionError, match="wrong does not move as"):
+        _measure.check("wrong", wrong)
+
+
+def test_bytes_that_a_step_must_move():
+    assert CONTENDERS["rmsprop"].bytes_moved == 20
+    assert CONTENDERS["rmsprop, bfloat16 p, uint8"].bytes_moved == 8
+    assert CONTENDERS["optax.sgd"].bytes_moved == 12
+
+
+def test_state_bytes_are_those_that_are_claimed():
+    for name, contender in CONTENDERS.items():
+        if "flatten" in name:
+            continue
+        init, _ = _contenders.step_of(contender)
+        state = init(_measure.arrays([(1000,)], contender.dtype, 0))
+        kept = sum(x.nbytes for x in jax.tree.leaves(state) if x.ndim)
+        assert kept == 1000 * contender.state_bytes, name
+
+
+def test_a_ratio_and_the_interval_that_holds_it():
+    rng = np.random.default_rng(0)
+    reference = np.exp(rng.normal(0, 0.1, 400))
+    middle, low, high = _measure.ratio(2 * reference, reference)
+    assert (middle, low, high) == (2.0, 2.0, 2.0)
+    noisy = reference[::-1] * 3
+    middle, low, high = _measure.ratio(noisy, reference)
+    assert low < 3 < high and 0 < high - low < 0.5
+
+
+def test_the_command(monkeypatch, tmp_path, capsys):
+    """Table, JSON and picture; peers that are absent, with how to get them."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(_trees.TREES, "small", SMALL)
+    monkeypatch.setattr(_measure, "LARGE", 1000)
+    monkeypatch.setattr(_trees, "QUICK", ("small",))
+    monkeypatch.setattr(_contenders, "QUICK", (REFERENCE, "rmsprop"))
+    found, picture = tmp_path / "found.json", tmp_path / "found.png"
+    arguments = ["--rounds", "3", "--json", str(found), "--plot", str(picture)]
+    peers = [] if torch_is_there() else ["torch, foreach"]
+    assert bench.main([*arguments, "--peers", *peers]) == 0
+    kept = json.loads(found.read_text())
+    assert [row["contender"] for row in kept["rows"]] == [REFERENCE, "rmsprop"]
+    assert set(kept["bandwidths"]) == {"scale in place", "update in place"}
+    assert kept["machine"]["jax"]
+    assert picture.stat().st_size > 1000
+    said = capsys.readouterr().out
+    assert "optax.rmsprop" in said and "GB/s" in said
+    if peers:
+        assert "not measured: torch, foreach; pip install torch" in said
+
+
+def torch_is_there():
+    return importlib.util.find_spec("torch") is not None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "loss"),
+    [
+        (_trees.gpt2(1, 64, 50), _training.gpt2_loss),
+        (_trees.resnet50(), _training.resnet50_loss),
+    ],
+    ids=("gpt2", "resnet50"),
+)
+def test_the_losses_use_every_leaf(shapes, loss):
+    """By shape alone: a leaf that a loss ignores would have no operation on it."""
+    leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        jaxpr = jax.make_jaxpr(loss)(leaves)
+    used = {id(x) for eqn in jaxpr.eqns for x in eqn.invars}
+    assert all(id(x) in used for x in jaxpr.jaxpr.invars)
+    assert jaxpr.out_avals[0].shape == ()
