@@ -3,7 +3,7 @@
 pip install "rmsprop_jax[examples]"
 python recommender.py
 
-A million ratings of 60,000 users and 20,000 items, drawn with power laws from a known
+A million ratings of 20,000 users and 5,000 items, drawn with power laws from a known
 matrix of low rank, with noise. Users and items are two tables; the average rating is an
 ordinary parameter. Momentum, weight decay and the schedule move every row in every
 step, and the sparse run follows the dense one all the same.
@@ -24,7 +24,7 @@ from rich.progress import track
 
 from rmsprop_jax import rmsprop, sparse
 
-USERS, ITEMS, RATINGS, RANK, NOISE = 60_000, 20_000, 1_000_000, 8, 0.5
+USERS, ITEMS, RATINGS, RANK, NOISE = 20_000, 5_000, 1_000_000, 8, 0.5
 DIM = RANK + 1  # the last column is the bias of the user or item
 BATCH = 4096
 SIZES = (10_000, 100_000, 1_000_000)

@@ -131,7 +131,7 @@ def test_equal_to_dense_in_float32(options):
     chex.assert_trees_all_close(got, want, rtol=0, atol=1e-6 * distance)
 
 
-@pytest.mark.parametrize("dtype", (jnp.bfloat16, jnp.float16, jnp.complex64))
+@pytest.mark.parametrize("dtype", (jnp.bfloat16, jnp.complex64))
 def test_tables_of_other_dtypes(dtype):
     ids = zipf(60)
     gradients = jnp.asarray(draw(ids)).astype(dtype)
@@ -147,9 +147,9 @@ def test_tables_of_other_dtypes(dtype):
     )
 
 
-@pytest.mark.parametrize("storage", ("bfloat16", "uint8"))
-def test_narrow_moments_of_rows_touched_in_every_step_are_dense_to_the_bit(storage):
+def test_narrow_moments_of_rows_touched_in_every_step_are_dense_to_the_bit():
     """The bits of a row's rounding are those that it has in the whole table."""
+    storage = "bfloat16"  # of s, m and b alike
     ids = np.tile(np.arange(5, dtype=np.int32)[::-1], (30, 1))
     options = dict(storage=storage, centered=True, momentum=0.9, seed=7)
     want, dense_state, got, state, _, distance = both(
@@ -215,19 +215,6 @@ def test_row_wise_equals_its_equation(x64):
         table, state = step(table, state, jnp.asarray(i), jnp.asarray(g))
     table, _ = tx.flush(table, state)
     chex.assert_trees_all_close(table, want, rtol=0, atol=1e-12)
-
-
-def test_row_wise_of_one_column_is_the_rule():
-    ids = zipf(100)
-    gradients = draw(ids, dim=1, dtype=np.float32)
-    want, _, _, _, _, distance = both(0.01, {}, ids, gradients)
-    tx = sparse.rmsprop(0.01, row_wise=True)
-    start = np.random.default_rng(2).standard_normal((41, 1))
-    table = jnp.asarray(start, jnp.float32)
-    state, step = tx.init(table), quick_jit(tx.update)
-    for i, g in zip(ids, gradients, strict=True):
-        table, state = step(table, state, i, g)
-    chex.assert_trees_all_close(table, want, rtol=0, atol=2e-6 * distance)
 
 
 def test_row_wise_neither_overflows_nor_underflows():

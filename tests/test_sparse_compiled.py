@@ -1,6 +1,7 @@
 """What XLA makes of a sparse step: in place, nothing as large as the table, no table
 sent between devices."""
 
+import functools
 import re
 
 import chex
@@ -56,7 +57,7 @@ def row_arrays(program):
     return re.findall(rf"= \w+\[{ROWS}(?:,{DIM})?\]\S* ([\w-]+)\(", entry)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
 def test_a_step_writes_in_place(options):
     tx = make(options)
     table = jnp.zeros((ROWS, DIM))
@@ -131,24 +132,39 @@ def collectives(program):
     return sizes
 
 
-MESHES = [AxisType.Auto]
-if hasattr(jax.sharding, "auto_axes"):
-    MESHES.append(AxisType.Explicit)
+EXPLICIT = [AxisType.Explicit] if hasattr(jax.sharding, "auto_axes") else []
 
 
-@pytest.mark.parametrize("axis_type", MESHES, ids=str)
-@pytest.mark.parametrize("of_batch", (None, "rows"))
+@functools.cache
+def unsharded():
+    table, batches = start(), batch(steps=5)
+    return jax.jit(lambda *x: run(SHARDED, *x))(table, SHARDED.init(table), *batches)
+
+
+def start():
+    rng = np.random.default_rng(3)
+    return jnp.asarray(rng.standard_normal((ROWS, DIM)), jnp.float32)
+
+
+SHARDED = sparse.rmsprop(0.01, momentum=0.9, storage="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("axis_type", "of_batch"),
+    [
+        (AxisType.Auto, None),
+        (AxisType.Auto, "rows"),
+        *((kind, "rows") for kind in EXPLICIT),
+    ],
+    ids=str,
+)
 def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batch):
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
     split = NamedSharding(mesh, PartitionSpec("rows"))
     by_batch = NamedSharding(mesh, PartitionSpec(None, of_batch))
-    tx = sparse.rmsprop(0.01, momentum=0.9, storage="bfloat16")
-    rng = np.random.default_rng(3)
-    table = jnp.asarray(rng.standard_normal((ROWS, DIM)), jnp.float32)
-    batches = batch(steps=5)
-    want, sums = jax.jit(lambda *x: run(tx, *x))(table, tx.init(table), *batches)
-
-    table = jax.device_put(table, split)
+    tx, batches = SHARDED, batch(steps=5)
+    want, sums = unsharded()
+    table = jax.device_put(start(), split)
     state = tx.init(table)
     for x in (state.touched, state.s, state.b):
         assert x.sharding.is_equivalent_to(split, x.ndim)
@@ -167,7 +183,7 @@ def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batc
     assert max(sent) <= BATCH * DIM < ROWS // 8
 
 
-@pytest.mark.parametrize("axis_type", MESHES[1:], ids=str)
+@pytest.mark.parametrize("axis_type", EXPLICIT, ids=lambda options: "-".join(options) or "plain")
 def test_eager_calls_on_an_explicit_mesh(axis_type):
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
     split = NamedSharding(mesh, PartitionSpec("rows"))

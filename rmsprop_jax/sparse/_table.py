@@ -63,7 +63,7 @@ def update(
         after = _count(optimizer, after, past)
         # XLA copies an array that it might write before all who read it have: the loss,
         # through the gradients, and this step. So what is written depends on them.
-        never = jnp.any(rows.p.real < -jnp.inf, axis=1)
+        never = jnp.any(rows.p.real[:, :1] < -jnp.inf, axis=1)
         return table, _mark(after, which, missed + jnp.uint32(1), never)
 
     return automatic(
