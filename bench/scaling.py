@@ -2,8 +2,9 @@
 
     python bench/scaling.py [--json FILE] [--table FILE] [--figure FILE]
 
-The formulas are checked against programs compiled for eight virtual devices from
-abstract arrays, and the bytes a device against arrays that are there.
+The formulas are checked against programs compiled from abstract arrays: a training
+step for 8 virtual devices, and updates of whole models for up to 512 of them. The bytes
+of state are checked against arrays that are there.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=512"
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
@@ -162,7 +163,7 @@ def lower(name: str, scheme: str, mesh: Any) -> Any:
     def step(params: Any, state: Any, x: Any) -> Any:
         updates, state = tx.update(jax.grad(loss)(params, x), state, params)
         params = optax.apply_updates(params, updates)
-        if scheme == "ZeRO-1":  # so that the sum is gathered, not its terms
+        if scheme == "ZeRO-1":  # gather the sum, in its dtype, not the update
             params = jax.lax.with_sharding_constraint(params, split)
         return params, state
 
@@ -328,17 +329,20 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
     line = np.geomspace(1, 8, 50)
-    for (name, storage), color in zip(STORAGES.items(), colors, strict=True):
+    widths = (7, 11, 7, 5)  # two formats take two bytes each: one lies upon the other
+    for (name, storage), color, width in zip(
+        STORAGES.items(), colors, widths, strict=True
+    ):
         for scheme, dash, mark in (("replicated", ":", "o"), ("ZeRO-1", "-", "s")):
             whole = scheme == "replicated"
-            axes.plot(line, storage.state / line ** (not whole), dash, color=color)
+            y = storage.state / line ** (not whole)
+            axes.plot(line, y, dash, color=color, lw=width / 3)
             found = [p for p in points if (p["storage"], p["scheme"]) == (name, scheme)]
             x = [p["devices"] for p in found]
             y = [p["bytes_a_parameter"] for p in found]
+            face = "none" if whole else color
             label = f"{name}, {scheme}"
-            axes.plot(
-                x, y, mark, color=color, label=label, mfc="none" if whole else None
-            )
+            axes.plot(x, y, mark, color=color, mfc=face, ms=width, label=label)
     axes.set(xscale="log", yscale="log", xlabel="devices")
     axes.set_ylabel("bytes of state on a device, a parameter")
     axes.set_title("Measured (marks) and by the formula (lines)")
@@ -366,8 +370,14 @@ def main() -> None:
         print("agrees" if agrees(row) else "DIFFERS", row)
     narrow = "bfloat16 + 8, s in uint8"
     wholes = [
-        compile_whole("1T", name, scheme, mesh)
-        for name, scheme in (("float32", "FSDP"), (narrow, "FSDP"), (narrow, "ZeRO-1"))
+        compile_whole(key, name, scheme, mesh_of(devices))
+        for key, name, scheme, devices in (
+            ("7B", narrow, "ZeRO-1", 64),
+            ("70B", "float32", "FSDP", 64),
+            ("1T", "float32", "FSDP", 512),
+            ("1T", narrow, "FSDP", 512),
+            ("1T", narrow, "ZeRO-1", 8),
+        )
     ]
     paper = [lower_on_paper(devices) for devices in DEVICES]
     print(*wholes, *paper, sep="\n")
