@@ -146,7 +146,6 @@ def lower(name: str, scheme: str, mesh: Any) -> Any:
     tx, dtype = optimizer(name), dtype_of(name)
     params = [jax.ShapeDtypeStruct((WIDTH, WIDTH), dtype)] * LAYERS
     where, state_where = placements(tx, params, mesh, scheme)
-    split = sharding.zero1_shardings(scale_by_rmsprop(), params, mesh).s
     rows = NamedSharding(mesh, PartitionSpec("data"))
 
     def layer(x: Any, w: Any) -> Any:
@@ -162,10 +161,7 @@ def lower(name: str, scheme: str, mesh: Any) -> Any:
 
     def step(params: Any, state: Any, x: Any) -> Any:
         updates, state = tx.update(jax.grad(loss)(params, x), state, params)
-        params = optax.apply_updates(params, updates)
-        if scheme == "ZeRO-1":  # gather the sum, in its dtype, not the update
-            params = jax.lax.with_sharding_constraint(params, split)
-        return params, state
+        return optax.apply_updates(params, updates), state
 
     jitted = jax.jit(step, donate_argnums=(0, 1), out_shardings=(where, state_where))
     state = abstract(jax.eval_shape(tx.init, params), state_where)
