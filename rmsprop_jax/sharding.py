@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ._leaves import path_name
@@ -58,7 +58,7 @@ def state_shardings(
 def zero1_shardings(
     tx: optax.GradientTransformation,
     params: PyTree,
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     axis: str = "data",
     param_shardings: PyTree = None,
 ) -> PyTree:
@@ -286,7 +286,7 @@ def _owner(name: str, shape: tuple[int, ...], placed: Placed) -> Placement | Non
 
 
 def _split(
-    shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh, axis: str
+    shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh | AbstractMesh, axis: str
 ) -> PartitionSpec:
     """Split the dimension with the largest parts by one more axis, if one divides."""
     entries = [*spec, *[None] * (len(shape) - len(spec))]
