@@ -72,7 +72,7 @@ def master_weights(
       1.0000 0.9993
 
     Source: Micikevicius et al., Mixed Precision Training, 2018, section 3.1; the
-      residual: Ortiz et al., FlashOptim, arXiv:2602.23349, 2026.
+      residual: FlashOptim, arXiv:2602.23349, 2026.
     """
     call = "master_weights"
     if not isinstance(inner, optax.GradientTransformation):
@@ -191,15 +191,18 @@ def split_master_weights(
     """
     kept = _residuals("split_master_weights", params, state)
 
-    def halves(path: Any, p: Array, w: Array) -> tuple[Array, Array | None]:
-        residual = kept.get(path_name(path))
+    def halves(name: str, p: Array, w: Array) -> tuple[Array, Array | None]:
+        residual = kept.get(name)
         if residual is None or not _is_narrow(p):
             return jnp.asarray(w, p.dtype), residual
         return split(jnp.asarray(w), p.dtype, 16 + 8 * residual.dtype.itemsize)
 
-    both = jax.tree_util.tree_map_with_path(halves, params, weights)
-    pairs = jax.tree.leaves(both, is_leaf=lambda x: isinstance(x, tuple))
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    named = jax.tree_util.tree_leaves_with_path(params)
+    names = [path_name(path) for path, _ in named]
+    leaves = jax.tree.structure(params).flatten_up_to(weights)
+    pairs = [
+        halves(name, p, w) for name, (_, p), w in zip(names, named, leaves, strict=True)
+    ]
     after = {name: residual for name, (_, residual) in zip(names, pairs, strict=True)}
 
     def with_residuals(node: Any) -> Any:

@@ -264,6 +264,15 @@ def test_split_is_the_way_back(bits):
     chex.assert_trees_all_equal_dtypes(u, weights)
 
 
+def test_parameters_may_be_tuples():
+    params = (jnp.ones(3, jnp.bfloat16), [jnp.ones(2)])
+    weights = (jnp.full(3, 0.3), [jnp.full(2, 0.3)])
+    state = master_weights(rmsprop(0.1), bits=32).init(params)
+    params, state = split_master_weights(weights, params, state)
+    restored = restore_master_weights(params, state)
+    chex.assert_trees_all_equal(restored, weights)
+
+
 def test_restore_finds_master_weights_at_any_depth():
     params = {"a": jnp.full(3, 0.3, jnp.bfloat16), "b": jnp.ones(2, jnp.bfloat16)}
     labels = {"a": "x", "b": "y"}
