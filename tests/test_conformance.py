@@ -26,7 +26,6 @@ COPIES = {"compiles_to_little": "XLA on CPU reads in two loops what it could in 
 MASTER = {
     "updates_in_gradient_dtype": "float32, so that they land on the rounded weight",
     "keeps_a_mixed_tree_apart": "the same",
-    "has_derivatives": "the residual is a step function; refused with a TypeError",
 }
 
 FULL = [
