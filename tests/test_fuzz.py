@@ -154,7 +154,7 @@ def compare(p, gs, wide, us, options, spared):
         places = jnp.finfo(gs[t].dtype).eps
         error = np.abs(u - want)
         allowed = (
-            2e-4 * largest + places * np.abs(want) + float(jnp.finfo(gs[t].dtype).tiny)
+            2e-5 * largest + places * np.abs(want) + float(jnp.finfo(gs[t].dtype).tiny)
         )
         assert np.all((error <= allowed) | ~spared), (t, u, want)
 

@@ -4,11 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import _contenders, _trees
 from ._contenders import BANDWIDTHS, CONTENDERS, REFERENCE
-from ._measure import Row, Timed, bandwidth, check, measure, ratio, take_turns
+from ._measure import Row, bandwidth, check, compare, measure, reference
 from ._peers import PEERS, Peer, missing
 from ._report import plot, table, write_json
 from ._training import MODELS, measure_training
@@ -92,21 +90,8 @@ def _measure_peer(
     except Exception as error:
         absent[f"{name} on {tree}"] = f"{type(error).__name__}: {error}".split("\n")[0]
         return None
-    first = CONTENDERS[REFERENCE]
-    reference = Timed(*_contenders.step_of(first), shapes, first.dtype)
-    seconds, others = take_turns(peer, reference, rounds)
-    size, median = sum(int(np.prod(s)) for s in shapes), float(np.median(seconds))
-    return Row(
-        tree,
-        name,
-        1e3 * median,
-        *ratio(seconds, others),
-        gigabytes_per_second=first.bytes_moved * size / median / 1e9,
-        nanoseconds_per_leaf=1e9 * median / len(shapes),
-        compile_seconds=peer.compile_seconds,
-        state_bytes=float("nan"),
-        temporary_bytes=-1,
-    )
+    moved = CONTENDERS[REFERENCE].bytes_moved
+    return compare(tree, shapes, name, peer, reference(shapes), rounds, moved)
 
 
 def _parse(argv: list[str] | None) -> Any:

@@ -97,10 +97,29 @@ def ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
 
 def measure(tree: str, shapes: Shapes, name: str, rounds: int) -> Row:
     """Time one contender beside the reference on one tree."""
-    contender, first = CONTENDERS[name], CONTENDERS[REFERENCE]
+    contender = CONTENDERS[name]
     timed = Timed(*step_of(contender), shapes, contender.dtype)
-    reference = Timed(*step_of(first), shapes, first.dtype)
-    seconds, others = take_turns(timed, reference, rounds)
+    moved = contender.bytes_moved
+    return compare(tree, shapes, name, timed, reference(shapes), rounds, moved)
+
+
+def reference(shapes: Shapes) -> Timed:
+    """Compile the step that all others are compared with."""
+    first = CONTENDERS[REFERENCE]
+    return Timed(*step_of(first), shapes, first.dtype)
+
+
+def compare(
+    tree: str,
+    shapes: Shapes,
+    name: str,
+    timed: Any,
+    other: Any,
+    rounds: int,
+    bytes_moved: float = float("nan"),
+) -> Row:
+    """Time a step beside that of the reference; `bytes_moved` are for a parameter."""
+    seconds, others = take_turns(timed, other, rounds)
     size = sum(int(np.prod(shape)) for shape in shapes)
     median = float(np.median(seconds))
     return Row(
@@ -108,7 +127,7 @@ def measure(tree: str, shapes: Shapes, name: str, rounds: int) -> Row:
         name,
         1e3 * median,
         *ratio(seconds, others),
-        gigabytes_per_second=contender.bytes_moved * size / median / 1e9,
+        gigabytes_per_second=bytes_moved * size / median / 1e9,
         nanoseconds_per_leaf=1e9 * median / len(shapes),
         compile_seconds=timed.compile_seconds,
         state_bytes=timed.state_bytes / size,

@@ -22,7 +22,9 @@ INSTALL = {
 
 
 class Peer:
-    """A step of another framework, and its times."""
+    """A step of another framework, and its times; its memory is not measured."""
+
+    state_bytes, temporary_bytes = float("nan"), -1
 
     def __init__(self, step: Callable[[], Any], compile_seconds: float = 0.0):
         self.step, self.compile_seconds = step, compile_seconds

@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from ._contenders import CONTENDERS, REFERENCE, step_of
-from ._measure import Row, Timed, ratio, take_turns
+from ._measure import Row, Timed, compare
 from ._trees import Shapes, gpt2, resnet50
 
 Loss = Callable[[list[jax.Array]], jax.Array]
@@ -79,19 +78,7 @@ def measure_training(model: str, name: str, rounds: int) -> Row:
     """Time a whole step of one contender beside that of the reference."""
     shapes, loss = MODELS[model]
     timed, reference = (_timed(shapes, loss, each) for each in (name, REFERENCE))
-    seconds, others = take_turns(timed, reference, rounds)
-    size, median = sum(int(np.prod(s)) for s in shapes), float(np.median(seconds))
-    return Row(
-        model,
-        name,
-        1e3 * median,
-        *ratio(seconds, others),
-        gigabytes_per_second=float("nan"),
-        nanoseconds_per_leaf=1e9 * median / len(shapes),
-        compile_seconds=timed.compile_seconds,
-        state_bytes=timed.state_bytes / size,
-        temporary_bytes=timed.temporary_bytes,
-    )
+    return compare(model, shapes, name, timed, reference, rounds)
 
 
 def _timed(shapes: Shapes, loss: Loss, name: str) -> Timed:
