@@ -17,7 +17,6 @@ INSTALL = {
     "torch": "pip install torch==2.13.0",
     "bitsandbytes": "pip install bitsandbytes (with torch; CUDA)",
     "keras": "pip install keras, and KERAS_BACKEND=jax",
-    "flashoptim_jax": "pip install flashoptim-jax (CUDA)",
 }
 
 
