@@ -36,8 +36,7 @@ types: $(VENV)/lint $(VENV)/test
 	$(BIN)/pyright
 
 doctest: $(VENV)/test
-	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' \
-	  rmsprop_jax README.md -p no:xdist
+	$(BIN)/python -m pytest -p no:xdist --doctest-modules rmsprop_jax *.md docs/*.md
 
 docs: $(VENV)/docs
 	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
