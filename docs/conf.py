@@ -1,19 +1,72 @@
 """Sphinx configuration; warnings are errors in `make docs`."""
 
+import importlib
+import inspect
+import pkgutil
+import sys
+from pathlib import Path
+
+import rich
+from sphinx_gallery.sorting import ExplicitOrder
+from sphinx.util import logging
+
 import rmsprop_jax
+
+sys.path.append(str(Path(__file__).parent))  # for run_as_script
 
 project = "rmsprop_jax"
 author = "The rmsprop_jax authors"
 release = version = rmsprop_jax.__version__
+exclude_patterns = ["_build"]
+default_role = "code"
+highlight_language = "none"  # an indented block may be an equation
+nitpicky = True
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["dollarmath"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+autodoc_typehints = "none"
+napoleon_custom_sections = [("Attributes", "params_style"), "Source"]
+copybutton_exclude = ".linenos, .gp, .go"
+
 html_theme = "sphinx_book_theme"
 html_title = "rmsprop_jax"
-exclude_patterns = ["_build"]
-autodoc_typehints = "none"
-default_role = "code"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_theme_options = {
+    "logo": {"text": "rmsprop_jax"},
+    "navbar_persistent": [],
+    "show_toc_level": 2,
+    "footer_content_items": [],
+    "use_download_button": False,
+}
+
+# A bar belongs to the log of the build, not to the page.
+rich.reconfigure(file=sys.stderr)
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": ".",
+    "reset_argv": "run_as_script.arguments",
+    "capture_repr": (),
+    "doc_module": "rmsprop_jax",
+    "download_all_examples": False,
+    "image_srcset": ["2x"],
+    "show_signature": False,
+    "thumbnail_size": (480, 360),
+    "within_subsection_order": ExplicitOrder(["train_flax.py", "*"]),
+    "write_computation_times": False,
+}
 
 
 def markdown_to_rest(app, what, name, obj, options, lines):
@@ -31,6 +84,31 @@ def markdown_to_rest(app, what, name, obj, options, lines):
     lines[:] = text
 
 
+PROGRAMS = {"bench", "demo"}  # to be run, not imported
+
+
+def public_names():
+    """Give the full name of all that is public in the package and its modules."""
+    modules = pkgutil.walk_packages(rmsprop_jax.__path__, "rmsprop_jax.")
+    for path in ["rmsprop_jax", *(module.name for module in modules)]:
+        if any(p.startswith("_") or p in PROGRAMS for p in path.split(".")):
+            continue
+        module = importlib.import_module(path)
+        for name, value in vars(module).items():
+            # A package exports what it imports, a module only what it defines.
+            here = hasattr(module, "__path__") or inspect.getmodule(value) is module
+            if here and not name.startswith("_") and not inspect.ismodule(value):
+                yield f"{path}.{name}"
+
+
+def check_that_all_is_documented(app, env):
+    """Warn of each public name that no page documents."""
+    missing = set(public_names()) - set(env.domaindata["py"]["objects"])
+    for name in sorted(missing):
+        logging.getLogger(__name__).warning("%s is not documented", name)
+
+
 def setup(app):
     """Run before napoleon, which reads the sections."""
     app.connect("autodoc-process-docstring", markdown_to_rest, priority=0)
+    app.connect("env-check-consistency", check_that_all_is_documented)
