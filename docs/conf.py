@@ -3,12 +3,13 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
 import rich
-from sphinx_gallery.sorting import ExplicitOrder
 from sphinx.util import logging
+from sphinx_gallery.sorting import ExplicitOrder
 
 import rmsprop_jax
 
@@ -94,9 +95,9 @@ def public_names():
         if any(p.startswith("_") or p in PROGRAMS for p in path.split(".")):
             continue
         module = importlib.import_module(path)
+        exported = re.findall(r"\b(\w+) as \1\b", inspect.getsource(module))
         for name, value in vars(module).items():
-            # A package exports what it imports, a module only what it defines.
-            here = hasattr(module, "__path__") or inspect.getmodule(value) is module
+            here = name in exported or inspect.getmodule(value) is module
             if here and not name.startswith("_") and not inspect.ismodule(value):
                 yield f"{path}.{name}"
 
