@@ -1,0 +1,60 @@
+"""What the pages name exists; what they show is run by `make doctest`."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+if not DOCS.exists():
+    pytest.skip("installed without its source tree", allow_module_level=True)
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("benchmarks/*.md")])
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+
+FOLDERS = "bench|docs|examples|rmsprop_jax|tests"
+PATH = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./*-]*\w")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^ *```+(\S+)", re.MULTILINE)
+
+
+def missing(text):
+    """Give the files and folders that a text names, or the stems, and that are not."""
+    named = PATH.findall(text)
+    return [x for x in named if not [*ROOT.glob(x if "." in x else x + "*")]]
+
+
+@each_page
+def test_files_that_are_named_exist(page):
+    assert not missing(page.read_text())
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    """Sphinx checks anchors, and what it does not render, a browser of the tree may."""
+    for link in LINK.findall(page.read_text()):
+        url = urlsplit(link)
+        if url.scheme:
+            assert url.scheme == "https" and "." in url.netloc, link
+        elif url.path and not url.path.startswith("gallery/"):
+            assert (page.parent / url.path).exists(), link
+
+
+@each_page
+def test_targets_of_make_exist(page):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:`| {4})make ([\w-]+)", page.read_text()):
+        assert f"\n{target}:" in makefile, target
+
+
+@each_page
+def test_blocks_are_in_languages_that_are_run_or_need_not_be(page):
+    """A block in `py` would be shown as Python and never run."""
+    for language in FENCE.findall(page.read_text()):
+        assert re.fullmatch(r"python|console|text|yaml|\{[\w:-]+\}", language), language
+
+
+def test_a_missing_file_is_found():
+    text = "`tests/none.py`, `tests/test_docs.py`, pytorch/docs/a.md, at=docs/ap"
+    assert missing(text) == ["tests/none.py"]
