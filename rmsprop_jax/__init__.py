@@ -1,5 +1,6 @@
 """RMSProp for JAX: the one you meant, as an ordinary optax transformation."""
 
+from . import diagnostics as diagnostics
 from . import dialects as dialects
 from . import interop as interop
 from . import recipes as recipes
