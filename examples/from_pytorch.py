@@ -5,8 +5,8 @@ Moving a PyTorch run over in mid-training
 A classifier of handwritten digits is trained with ``torch.optim.RMSprop``, centered and
 with momentum, and saved after 200 steps. ``rmsprop_jax.interop`` brings over weights,
 moments and the count of steps, and JAX goes on where PyTorch stopped. A second run
-takes over the weights alone: its moments start at zero, and so its first steps are up to
-ten times too long.
+takes over the weights alone: its moments start at zero, and so its first steps are
+up to ten times too long.
 
 PyTorch is not needed: what it saved, and how it went on by itself, is recorded in
 ``from_pytorch.npz``. With ``--live``, PyTorch runs again and the record is renewed.
