@@ -7,9 +7,9 @@ that makes the optimizer and trains with it: here 16 learning rates times 4 deca
 one program is compiled once, and all runs take their steps together.
 
 The picture has the loss on test images at the end of each run, of a classifier of
-handwritten digits. Without bias correction the first step is ``1/sqrt(1 - decay)`` times
-as long as the learning rate; so the largest learning rate that trains falls as the decay
-grows.
+handwritten digits. Without bias correction the first step is ``1/sqrt(1 - decay)``
+times as long as the learning rate; so the largest learning rate that trains falls as
+the decay grows.
 
 ::
 
