@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import rich
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 from sphinx_gallery.sorting import ExplicitOrder
 
@@ -37,6 +39,7 @@ autodoc_typehints = "none"
 napoleon_custom_sections = [("Attributes", "params_style"), "Source"]
 copybutton_exclude = ".linenos, .gp, .go"
 
+html_math_renderer = "mathml"
 html_theme = "sphinx_book_theme"
 html_title = "rmsprop_jax"
 html_logo = "_static/logo.svg"
@@ -109,7 +112,19 @@ def check_that_all_is_documented(app, env):
         logging.getLogger(__name__).warning("%s is not documented", name)
 
 
+def math_renderer(as_block):
+    """Write MathML, which a browser shows without a script from elsewhere."""
+
+    def visit(writer, node):
+        markup = tex2mathml(node.astext(), as_block)
+        writer.body.append(f'<div class="math">{markup}</div>' if as_block else markup)
+        raise nodes.SkipNode
+
+    return visit, None
+
+
 def setup(app):
     """Run before napoleon, which reads the sections."""
+    app.add_html_math_renderer("mathml", math_renderer(False), math_renderer(True))
     app.connect("autodoc-process-docstring", markdown_to_rest, priority=0)
     app.connect("env-check-consistency", check_that_all_is_documented)
