@@ -42,8 +42,10 @@ docs: $(VENV)/docs
 	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
 
 examples: $(VENV)/demo
+	mkdir -p docs/_build/examples
 	set -e; for example in examples/*.py; do \
-	  echo "$$example"; $(BIN)/python $$example --steps $(STEPS); done
+	  echo "$$example"; $(BIN)/python $$example --steps $(STEPS) \
+	    --out docs/_build/examples/$$(basename $$example .py).png; done
 	$(BIN)/python -m rmsprop_jax demo --steps $(STEPS) --out docs/_build/demo-short.png
 
 # The wheel alone, installed in an environment of its own and tested elsewhere.
@@ -93,4 +95,4 @@ $(VENV)/docs: pyproject.toml | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-peers build dist docs/_build demo.png
+	rm -rf $(VENV) .venv-oldest .venv-peers build dist docs/_build docs/gallery *.png

@@ -262,7 +262,7 @@ def divergence(
       ax: where to draw; None for a new figure.
 
     Returns:
-      The axes, with a logarithmic distance: a distance of 0 is not drawn, and the label
+      The axes, with a logarithmic distance. One of 0 is not drawn, and the label
       of a run that never leaves the reference says so.
 
     Raises:
