@@ -26,8 +26,13 @@ def _count(x: Float[Array, "..."]) -> Float[Array, "5"]:
     codes = lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16) & 0x7FFF
     counts = jnp.zeros(2**15, jnp.uint32).at[codes].add(1)
     indices = [int(level * max(x.size - 1, 0)) for level in _LEVELS]
-    before = jnp.cumsum(counts) <= jnp.array(indices, jnp.uint32)[:, None]
-    found = jnp.minimum(before.sum(axis=1), 0x7FFF).astype(jnp.uint16)
+    found = jnp.searchsorted(
+        jnp.cumsum(counts),
+        jnp.array(indices, jnp.uint32),
+        side="right",
+        method="compare_all",
+    )
+    found = jnp.minimum(found, 0x7FFF).astype(jnp.uint16)
     return lax.bitcast_convert_type(found, jnp.bfloat16).astype(jnp.float32)
 
 

@@ -76,7 +76,7 @@ class Summary(NamedTuple):
         rows = self._rows()
         for heading in rows[0] if rows else ():
             side = "left" if heading == "leaf" else "right"
-            table.add_column(heading, justify=side, min_width=6, overflow="fold")
+            table.add_column(heading.replace(" ", "\n"), justify=side, overflow="fold")
         for row in rows:  # three numbers below each other, as in a row they are wide
             table.add_row(*(cell.replace("  ", "\n") for cell in row.values()))
         return table
@@ -123,4 +123,6 @@ def _cell(values: dict[str, float]) -> str:
 
 def _short(x: float) -> str:
     """Write two digits in at most six characters."""
-    return f"{x:.2g}" if x == 0 or x >= 1e-3 else f"{x:.1e}".replace("e-0", "e-")
+    if x == 0 or 1e-3 <= x < 100:
+        return f"{x:.2g}"
+    return f"{x:.1e}".replace("e-0", "e-").replace("e+0", "e+")
