@@ -7,10 +7,10 @@ decay 0.99, eps 1e-5, gradients clipped at norm 0.5. Then it moved from TensorFl
 PyTorch, where the same numbers mean another rule: eps is outside the root, and the
 second moment starts at 0 instead of 1. For the old one it keeps ``RMSpropTFLike``.
 
-Here both train the same agent on CartPole: eight environments, five steps of each to an
-update, environment and agent in one jitted function. Where the second moment starts at 1,
-far above these gradients, steps are short until it has forgotten: about 1,000 updates,
-or 40,000 environment steps. ::
+Here both train the same agent on CartPole: eight environments, five steps of each to
+an update, environment and agent in one jitted function. A second moment that starts at
+1 is far above the squares of these gradients, and steps are short until it has
+forgotten: about 1,000 updates, or 40,000 environment steps. ::
 
     pip install "rmsprop_jax[examples]"
     python cartpole_a2c.py
