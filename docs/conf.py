@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "doc_module": "rmsprop_jax",
     "download_all_examples": False,
     "image_srcset": ["2x"],
+    "notebook_extensions": set(),
     "show_signature": False,
     "thumbnail_size": (480, 360),
     "within_subsection_order": ExplicitOrder(["train_flax.py", "*"]),
