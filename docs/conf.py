@@ -57,6 +57,20 @@ html_theme_options = {
 # A bar belongs to the log of the build, not to the page.
 rich.reconfigure(file=sys.stderr)
 
+STORY = [
+    "train_flax",
+    "train_linen",
+    "adagrad_story",
+    "linear_regression",
+    "sweep",
+    "text_gru",
+    "cartpole_a2c",
+    "learned_rate",
+    "from_pytorch",
+    "one_byte",
+    "recommender",
+    "train_multihost",
+]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
@@ -69,7 +83,7 @@ sphinx_gallery_conf = {
     "notebook_extensions": set(),
     "show_signature": False,
     "thumbnail_size": (480, 360),
-    "within_subsection_order": ExplicitOrder(["train_flax.py", "*"]),
+    "within_subsection_order": ExplicitOrder([f"{name}.py" for name in STORY] + ["*"]),
     "write_computation_times": False,
 }
 
