@@ -1,13 +1,22 @@
-"""Train a classifier of handwritten digits with RMSProp, Flax linen and `TrainState`.
+"""
+A classifier in Flax linen
+==========================
 
-pip install "rmsprop_jax[examples]"
-python train_linen.py
+A chain of optax with ``scale_by_rmsprop`` in it is the ``tx`` of a ``TrainState``, and
+trains a small convolutional network on handwritten digits. The picture has the loss of
+the training images and of the test images on the way.
+
+::
+
+    pip install "rmsprop_jax[examples]"
+    python train_linen.py
 """
 
 import argparse
 import functools
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import linen as nn
@@ -16,7 +25,7 @@ from rich.progress import track
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from rmsprop_jax import scale_by_rmsprop
+from rmsprop_jax import plots, scale_by_rmsprop
 
 
 class Network(nn.Module):
@@ -60,7 +69,9 @@ def make_optimizer(steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600)
-    steps = parser.parse_args().steps
+    parser.add_argument("--out", default="train_linen.png")
+    arguments = parser.parse_args()
+    steps = arguments.steps
 
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
@@ -72,14 +83,24 @@ def main():
     state = TrainState.create(
         apply_fn=network.apply, params=params, tx=make_optimizer(steps)
     )
-    rng = np.random.default_rng(0)
-    for _ in track(range(steps), "Training"):
-        rows = rng.choice(len(labels), 64, replace=False)
-        state = train_step(state, images[rows], labels[rows])
+    rng, marks, losses = np.random.default_rng(0), [], []
+    for k in track(range(steps + 1), "Training"):
+        if k % max(1, steps // 30) == 0 or k == steps:
+            loss, _ = evaluate(state, images, labels)
+            test_loss, accuracy = evaluate(state, test_images, test_labels)
+            marks.append(k)
+            losses.append((loss, test_loss))
+        if k < steps:
+            rows = rng.choice(len(labels), 64, replace=False)
+            state = train_step(state, images[rows], labels[rows])
 
-    loss, _ = evaluate(state, images, labels)
-    _, accuracy = evaluate(state, test_images, test_labels)
-    print(f"training loss {loss:.2e}, test accuracy {accuracy:.4f}")
+    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    training, test = np.transpose(losses)
+    plots.losses({"training images": training, "test images": test}, steps=marks, ax=ax)
+    ax.figure.savefig(arguments.out, dpi=120)
+    print(
+        f"training loss {loss:.2e}, test accuracy {accuracy:.4f} after {steps} steps."
+    )
 
 
 if __name__ == "__main__":

@@ -147,8 +147,9 @@ def test_compares_all_optimizers(folder, capsys):
 
 
 @pytest.mark.parametrize("name", ["train_flax.py", "train_linen.py"])
-def test_example_learns(name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [name, "--steps", "20"])
+def test_example_learns(name, folder, monkeypatch, capsys):
+    out = str(folder / f"{name}.png")
+    monkeypatch.setattr(sys, "argv", [name, "--steps", "20", "--out", out])
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
     stdout = capsys.readouterr().out
     found = re.search(r"training loss (\S+), test accuracy (\S+)", stdout)
