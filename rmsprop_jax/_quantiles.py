@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt32
 
 from .sparse._mesh import automatic
 
@@ -24,16 +24,26 @@ def quantiles(x: Float[Array, "..."]) -> Float[Array, "5"]:
 
 def _count(x: Float[Array, "..."]) -> Float[Array, "5"]:
     codes = lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16) & 0x7FFF
-    counts = jnp.zeros(2**15, jnp.uint32).at[codes].add(1)
-    indices = [int(level * max(x.size - 1, 0)) for level in _LEVELS]
-    found = jnp.searchsorted(
-        jnp.cumsum(counts),
-        jnp.array(indices, jnp.uint32),
-        side="right",
-        method="compare_all",
-    )
-    found = jnp.minimum(found, 0x7FFF).astype(jnp.uint16)
-    return lax.bitcast_convert_type(found, jnp.bfloat16).astype(jnp.float32)
+    counts = jnp.zeros((256, 128), jnp.uint32).at[codes >> 7, codes & 127].add(1)
+    index = jnp.array([int(level * max(x.size - 1, 0)) for level in _LEVELS])
+    index = index.astype(jnp.uint32)
+    # First the exponent, then the mantissa: a running sum of all codes costs more than
+    # the counting in small leaves.
+    exponents = jnp.tile(jnp.sum(counts, axis=1, dtype=jnp.uint32), (5, 1))
+    exponent, index = _find(exponents, index)
+    mantissa, _ = _find(counts[exponent], index)
+    code = (exponent * 128 + mantissa).astype(jnp.uint16)
+    return lax.bitcast_convert_type(code, jnp.bfloat16).astype(jnp.float32)
+
+
+def _find(
+    counts: UInt32[Array, "5 bins"], index: UInt32[Array, "5"]
+) -> tuple[UInt32[Array, "5"], UInt32[Array, "5"]]:
+    """Give the bin of the element of each index, and its index in the bin."""
+    sums = jnp.cumsum(counts, axis=1, dtype=jnp.uint32)
+    before = sums <= index[:, None]
+    found = jnp.minimum(before.sum(axis=1, dtype=jnp.uint32), counts.shape[1] - 1)
+    return found, index - jnp.max(sums, axis=1, where=before, initial=0)
 
 
 def share(mask: Bool[Array, "..."]) -> Float[Array, ""]:
