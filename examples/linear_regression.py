@@ -51,18 +51,17 @@ def squared_error(weights, features, targets):
 
 
 def make_training(make_optimizer, features, targets, steps):
-    """A compiled function of rates and keys; gives losses (rates, keys, steps + 1)."""
+    """A compiled function of rates and keys: weights (rates, keys, steps + 1, n)."""
 
     def train(rate, key):
         tx = make_optimizer(optax.linear_schedule(rate, 0.0, steps))
 
         def step(carry, key):
             weights, state = carry
-            loss = squared_error(weights, features, targets)
             rows = jax.random.randint(key, (32,), 0, len(targets))
             grads = jax.grad(squared_error)(weights, features[rows], targets[rows])
             updates, state = tx.update(grads, state, weights)
-            return (optax.apply_updates(weights, updates), state), loss
+            return (optax.apply_updates(weights, updates), state), weights
 
         weights = jnp.zeros(features.shape[1])
         keys = jax.random.split(key, steps + 1)
@@ -73,15 +72,23 @@ def make_training(make_optimizer, features, targets, steps):
 
 
 def compete(name, features, targets, steps):
-    """The rate that is best on some keys, and the losses that it gives on others."""
+    """The rate that is best on some keys, and what it gives on others.
+
+    That is the loss above the least there can be, in its unit.
+    """
+    solution = jnp.linalg.lstsq(features, targets)[0]
+    curvature = features.T @ features / len(targets)
+
+    def above_least(weights):
+        error = weights - solution
+        above = jnp.einsum("...i,ij,...j", error, curvature, error)
+        return above / squared_error(solution, features, targets)
+
     training = make_training(OPTIMIZERS[name], features, targets, steps)
     tuning, fresh = jnp.split(jax.random.split(jax.random.key(0), 20), 2)
-    final = jnp.median(training(RATES, tuning)[..., -1], axis=1)
+    final = jnp.median(above_least(training(RATES, tuning)[:, :, -1]), axis=1)
     rate = RATES[jnp.nanargmin(final)]  # a rate that diverged has NaN
-    losses = training(rate[None], fresh)[0]
-    solution = jnp.linalg.lstsq(features, targets)[0]
-    least = squared_error(solution, features, targets)
-    return rate, losses / least - 1
+    return rate, above_least(training(rate[None], fresh)[0])
 
 
 def main():
