@@ -4,18 +4,22 @@ The bits of an element are a hash of (seed, count, slot, leaf, index of the elem
 there is no key to keep, a restart repeats the run, and any mesh gives the same bits.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, UInt32
 
-# Odd and without pattern: 2**32 over the golden ratio; the rest from the finalizers of
-# Appleby (MurmurHash3) and Wellons (hash-prospector, "lowbias32").
+# Odd and without pattern: 2**32 over the golden ratio; the others are those of Wellons'
+# "lowbias32" (hash-prospector).
 _GOLDEN = 0x9E3779B9
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
-_THIRD, _FOURTH = 0x85EBCA6B, 0xC2B2AE35
+
+Words = Any  # uint32, of NumPy where the numbers are known, else of JAX
 
 
 class Dither(NamedTuple):
@@ -38,18 +42,26 @@ class Dither(NamedTuple):
 
     def bits(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
         """Give 32 random bits for each element of an array."""
-        key = _uint32(0)
-        for part in (self.seed, self.count, ord(self.slot), self.leaf):
+        # Two words: with one alone, two keys give the same bits in another order.
+        key = np.array([1, 2], np.uint32)
+        # What is known comes first, and is one constant: so the program of a leaf is
+        # that of every leaf of its shape, and XLA compiles it once.
+        for part in (ord(self.slot), self.leaf, self.seed, self.count):
             key = _mix(key + _uint32(part) + _uint32(_GOLDEN), _FIRST, _SECOND)
-        # A second word of the key: with one alone, two keys give the same bits in
-        # another order.
-        other = _mix(key, _THIRD, _FOURTH)
-        x = (_index(shape, self.rows) + key) * _uint32(_FIRST)
-        x = (x ^ (x >> 15)) + other
-        return _mix(x, _FIRST, _SECOND)
+        return _stream(jnp.asarray(key), self.rows, shape=shape)
 
 
-def _mix(x: Array, first: int, second: int) -> Array:
+@functools.partial(jax.jit, static_argnames="shape")
+def _stream(
+    key: UInt32[Array, "2"], rows: Array | None, *, shape: tuple[int, ...]
+) -> UInt32[Array, "..."]:
+    """Hash the number of each element with the key."""
+    x = (_index(shape, rows) + key[0]) * _uint32(_FIRST)
+    x = (x ^ (x >> 15)) + key[1]
+    return _mix(x, _FIRST, _SECOND)
+
+
+def _mix(x: Words, first: int, second: int) -> Words:
     """Scramble 32 bits, one to one."""
     x = (x ^ (x >> 16)) * _uint32(first)
     x = (x ^ (x >> 15)) * _uint32(second)
@@ -72,8 +84,8 @@ def _index(
     return index
 
 
-def _uint32(value: ArrayLike) -> Array:
+def _uint32(value: ArrayLike) -> Words:
     """Take the low 32 bits of an integer."""
     if isinstance(value, int):
-        return jnp.asarray(value % 2**32, jnp.uint32)
+        return np.uint32(value % 2**32)
     return jnp.asarray(value).astype(jnp.uint32)

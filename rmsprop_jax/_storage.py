@@ -1,6 +1,7 @@
 """How a moment is kept between steps, and every cast in and out of the arithmetic."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -208,12 +209,18 @@ def store(format_: Format, x: Array, dither: Dither) -> Array:
     """Encode `x`; a stochastic format rounds by the bits of `dither`."""
     if not format_.stochastic:
         return nearest(format_, x)
+    return _encode(format_, x, dither.bits(x.shape))
+
+
+# Jitted, so that it is traced once for all leaves of one shape.
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(format_: Format, x: Array, bits: UInt32[Array, "..."]) -> Array:
     encode = undifferentiable(
         f"`storage={format_}` cannot be differentiated through: what it keeps is a "
         "step function of the gradients. Differentiate with `storage='float32'`.",
         format_.encode,
     )
-    return encode(x, dither.bits(x.shape))
+    return encode(x, bits)
 
 
 def arithmetic_dtype(dtype: DTypeLike) -> np.dtype:
@@ -242,6 +249,6 @@ def lower(x: Inexact[Array, "*shape"], dtype: DTypeLike) -> Inexact[Array, "*sha
         real = real_dtype(dtype)
         return lax.complex(lower(x.real, real), lower(x.imag, real))
     largest = float(jnp.finfo(dtype).max)
-    if largest <= float(jnp.finfo(x.dtype).max):
+    if largest < float(jnp.finfo(x.dtype).max):
         x = jnp.clip(x, -largest, largest)
     return x.astype(dtype)
