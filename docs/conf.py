@@ -36,7 +36,7 @@ extensions = [
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"
-napoleon_custom_sections = [("Attributes", "params_style"), "Source"]
+napoleon_custom_sections = [("Attributes", "params_style")]
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_math_renderer = "mathml"
@@ -90,8 +90,10 @@ sphinx_gallery_conf = {
 
 def markdown_to_rest(app, what, name, obj, options, lines):
     """Make indented blocks literal and leave no markup in the prose between them."""
-    text, literal, doctest = [], False, False
+    text, literal, doctest, source = [], False, False, False
     for before, line in zip(["", *lines], lines, strict=False):
+        source = bool(line.strip()) and (source or line.startswith("Source:"))
+        line = line.strip() if source else line  # a paragraph, not a definition
         indented = line.startswith("    ")
         doctest = bool(line.strip()) and (doctest or line.lstrip().startswith(">>>"))
         if indented and not literal and not before.strip() and not doctest:
