@@ -87,8 +87,8 @@ def compete(name, features, targets, steps):
     training = make_training(OPTIMIZERS[name], features, targets, steps)
     tuning, fresh = jnp.split(jax.random.split(jax.random.key(0), 20), 2)
     final = jnp.median(above_least(training(RATES, tuning)[:, :, -1]), axis=1)
-    rate = RATES[jnp.nanargmin(final)]  # a rate that diverged has NaN
-    return rate, above_least(training(rate[None], fresh)[0])
+    best = jnp.nanargmin(final)  # a rate that diverged has NaN
+    return RATES[best], above_least(training(RATES, fresh)[best])
 
 
 def main():
