@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, UInt32
 from jaxtyping import UInt8 as UInt8Array
@@ -179,8 +178,9 @@ FORMATS: dict[str, Format] = {
 def constant_like(like: Shaped, value: Array) -> Array:
     """Repeat `value` in the shape and sharding of `like`."""
     x = jnp.full_like(like, value, dtype=value.dtype)
-    # Under `jax.jit` a constant depends on nothing, and would be on one device.
-    return shard_alike(like, x)[1] if is_traced(like) else x
+    # Under `jax.jit` a constant depends on nothing, and would be on one device. XLA
+    # shards a choice as it shards its condition, and only then sees that there is none.
+    return jnp.where(like == like, x, x) if is_traced(like) else x
 
 
 def find_format(call: str, storage: str | Format) -> Format:

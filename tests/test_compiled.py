@@ -109,7 +109,7 @@ def test_float32_temporaries_of_narrow_storage(dtype, make, wide, temporary):
 
 
 def kernels(program):
-    """Give the loops of a program without the names in them, each different one once."""
+    """Give the different loops of a program, without the names in them."""
     loops = re.findall(r"\n%fused_\S+ (\(.*?\n\})", program.as_text(), re.DOTALL)
     names = re.compile(r"%[\w.-]+|\w+(\.\d+)?:|, metadata=\{.*?\}")
     return {names.sub("", loop) for loop in loops}
