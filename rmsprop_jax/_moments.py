@@ -53,7 +53,8 @@ class Moments(NamedTuple):
         def at_eps(s: Array) -> Array:
             c = self._at(s)
             v = s / c.weight
-            return share((v < c.eps_inside) | (jnp.sqrt(v) < c.eps_outside))
+            inside = self.rule.eps_in_sqrt
+            return share(v < c.eps_inside if inside else jnp.sqrt(v) < c.eps_outside)
 
         def saturated(s: Array) -> Array:
             infinity = nearest(self.format, jnp.asarray(jnp.inf, s.dtype))

@@ -24,7 +24,7 @@ def quantiles(x: Float[Array, "..."]) -> Float[Array, "5"]:
 
 def _count(x: Float[Array, "..."]) -> Float[Array, "5"]:
     codes = lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16) & 0x7FFF
-    counts = jnp.zeros((256, 128), jnp.uint32).at[codes >> 7, codes & 127].add(1)
+    counts = jnp.zeros(2**15, jnp.uint32).at[codes].add(1).reshape(256, 128)
     index = jnp.array([int(level * max(x.size - 1, 0)) for level in _LEVELS])
     index = index.astype(jnp.uint32)
     # First the exponent, then the mantissa: a running sum of all codes costs more than
