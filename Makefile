@@ -7,8 +7,10 @@ PEERS := torch==2.13.0
 PEERS_ALONE := timm==1.0.31 stable-baselines3==2.9.2 bitsandbytes==0.50.2
 STEPS := 30
 BUDGET ?= 300
+GPU_PYTHON ?= python3
+GPU_RESULTS ?= docs/benchmarks/steps-gpu
 
-.PHONY: demo test test-long test-oldest test-peers lint types doctest docs examples wheel bench clean
+.PHONY: demo test test-long test-oldest test-peers lint types doctest docs examples wheel bench bench-gpu clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax demo --out demo.png
@@ -62,6 +64,11 @@ wheel: $(VENV)/lint
 
 bench: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax bench
+
+# On a machine with a GPU: GPU_PYTHON has JAX for it, and the peers that are wanted.
+bench-gpu:
+	XLA_PYTHON_CLIENT_PREALLOCATE=false KERAS_BACKEND=jax $(GPU_PYTHON) -m rmsprop_jax bench \
+	  --suite full --rounds 20 --json $(GPU_RESULTS).json --plot $(GPU_RESULTS).png
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

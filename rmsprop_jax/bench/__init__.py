@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from . import _contenders, _trees
-from ._contenders import BANDWIDTHS, CONTENDERS, REFERENCE
-from ._measure import Row, bandwidth, check, compare, measure, reference
-from ._peers import PEERS, Peer, missing
+from ._contenders import BANDWIDTHS, CONTENDERS
+from ._measure import Row, Timed, bandwidth, check, compare, measure, reference
+from ._peers import PEERS, missing
 from ._report import plot, table, write_json
-from ._training import MODELS, measure_training
+from ._training import MODELS, measure_training, whole_step
 
 TRAINED = ("rmsprop", "rmsprop, uint8", "rmsprop, bfloat16 p, uint8", "optax.sgd")
 
@@ -47,22 +47,22 @@ def main(argv: list[str] | None = None) -> int:
             for name, (bytes_, step) in BANDWIDTHS.items()
         }
         for tree in trees:
-            found = []
+            found, shapes = [], _trees.TREES[tree]
+            first = reference(shapes)
             for name in names:
-                found.append(measure(tree, _trees.TREES[tree], name, arguments.rounds))
+                found.append(measure(tree, shapes, name, first, arguments.rounds))
                 done(f"{tree}: {name}")
             for name in peers:
-                found.append(_measure_peer(tree, name, arguments.rounds, absent))
+                found.append(_measure_peer(tree, name, first, arguments.rounds, absent))
                 done(f"{tree}: {name}")
             found = [row for row in found if row is not None]
             console.print(table(tree, found, speeds))
             rows += found
         for model in models:
-            found = []
+            found, rounds = [], max(arguments.rounds // 4, 5)
+            first = whole_step(model)
             for name in TRAINED:
-                found.append(
-                    measure_training(model, name, max(arguments.rounds // 4, 5))
-                )
+                found.append(measure_training(model, name, first, rounds))
                 done(f"{model}: {name}")
             console.print(table(model, found, {}))
             rows += found
@@ -81,17 +81,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure_peer(
-    tree: str, name: str, rounds: int, absent: dict[str, str]
+    tree: str, name: str, first: Timed, rounds: int, absent: dict[str, str]
 ) -> Row | None:
     """Time a peer beside the reference; what fails is noted with its reason."""
     shapes = _trees.TREES[tree]
     try:
-        peer: Peer = PEERS[name][1](shapes)
+        return compare(tree, shapes, name, PEERS[name][1](shapes), first, rounds)
     except Exception as error:
         absent[f"{name} on {tree}"] = f"{type(error).__name__}: {error}".split("\n")[0]
         return None
-    moved = CONTENDERS[REFERENCE].bytes_moved
-    return compare(tree, shapes, name, peer, reference(shapes), rounds, moved)
 
 
 def _parse(argv: list[str] | None) -> Any:

@@ -95,12 +95,12 @@ def ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
     return float(np.median(ratios)), float(ratios[low]), float(ratios[high])
 
 
-def measure(tree: str, shapes: Shapes, name: str, rounds: int) -> Row:
+def measure(tree: str, shapes: Shapes, name: str, other: Timed, rounds: int) -> Row:
     """Time one contender beside the reference on one tree."""
     contender = CONTENDERS[name]
     timed = Timed(*step_of(contender), shapes, contender.dtype)
     moved = contender.bytes_moved
-    return compare(tree, shapes, name, timed, reference(shapes), rounds, moved)
+    return compare(tree, shapes, name, timed, other, rounds, moved)
 
 
 def reference(shapes: Shapes) -> Timed:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._contenders import RATE
-from ._measure import arrays
+from ._measure import Timed, arrays
 from ._trees import Shapes
 
 # Name: the package it needs, how to get that, and what builds its step.
@@ -17,6 +18,7 @@ INSTALL = {
     "torch": "pip install torch==2.13.0",
     "bitsandbytes": "pip install bitsandbytes (with torch; CUDA)",
     "keras": "pip install keras, and KERAS_BACKEND=jax",
+    "flashoptim_jax": "pip install flashoptim-jax",
 }
 
 
@@ -85,12 +87,29 @@ def keras_peer(shapes: Shapes) -> Peer:
     return Peer(step, time.perf_counter() - start)
 
 
-PEERS: dict[str, tuple[str, Callable[[Shapes], Peer]]] = {
+def flashoptim_peer(shapes: Shapes, name: str) -> Timed:
+    """An optimizer of flashoptim-jax: 8-bit state, bfloat16 parameters, 24 bits."""
+    import flashoptim_jax  # pyright: ignore[reportMissingImports]
+
+    fused = jax.default_backend() == "gpu"  # its kernels need one
+    tx = getattr(flashoptim_jax, name)(RATE, fused=fused)
+    return Timed(tx.init, tx.step, shapes, jnp.bfloat16)
+
+
+PEERS: dict[str, tuple[str, Callable[[Shapes], Peer | Timed]]] = {
     "torch, single": ("torch", lambda shapes: torch_peer(shapes, foreach=False)),
     "torch, foreach": ("torch", lambda shapes: torch_peer(shapes, foreach=True)),
     "torch.compile": ("torch", lambda shapes: torch_peer(shapes, compiled=True)),
     "bitsandbytes 8-bit": ("bitsandbytes", bitsandbytes_peer),
     "keras on JAX": ("keras", keras_peer),
+    "flashoptim SGD, 24": (
+        "flashoptim_jax",
+        lambda shapes: flashoptim_peer(shapes, "flash_sgd"),
+    ),
+    "flashoptim AdamW, 24": (
+        "flashoptim_jax",
+        lambda shapes: flashoptim_peer(shapes, "flash_adamw"),
+    ),
 }
 
 

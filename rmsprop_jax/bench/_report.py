@@ -51,12 +51,13 @@ def table(tree: str, rows: list[Row], bandwidths: dict[str, float]) -> Any:
     for row in rows:
         cells = []
         for head, field, form in COLUMNS:
-            cells.append(form.format(getattr(row, field)))
+            value = getattr(row, field)
+            cells.append("" if value != value else form.format(value))
             if head == "ratio":
                 cells.append(f"{row.low:.2f}-{row.high:.2f}")
             if head == "GB/s":
                 reached = (row.gigabytes_per_second / x for x in bandwidths.values())
-                cells += [f"{100 * share:.0f}%" for share in reached]
+                cells += ["" if x != x else f"{100 * x:.0f}%" for x in reached]
         made.add_row(*cells)
     return made
 

@@ -74,15 +74,16 @@ MODELS: dict[str, tuple[Shapes, Loss]] = {
 }
 
 
-def measure_training(model: str, name: str, rounds: int) -> Row:
+def measure_training(model: str, name: str, other: Timed, rounds: int) -> Row:
     """Time a whole step of one contender beside that of the reference."""
-    shapes, loss = MODELS[model]
-    timed, reference = (_timed(shapes, loss, each) for each in (name, REFERENCE))
-    return compare(model, shapes, name, timed, reference, rounds)
+    return compare(
+        model, MODELS[model][0], name, whole_step(model, name), other, rounds
+    )
 
 
-def _timed(shapes: Shapes, loss: Loss, name: str) -> Timed:
-    contender = CONTENDERS[name]
+def whole_step(model: str, name: str = REFERENCE) -> Timed:
+    """Compile forward, backward and update of one contender."""
+    (shapes, loss), contender = MODELS[model], CONTENDERS[name]
     init, update = step_of(contender)
 
     def step(params: Any, state: Any, gradients: Any) -> Any:
