@@ -1,12 +1,17 @@
-"""Train a classifier of handwritten digits on the devices of several processes.
+"""
+Several hosts, and a restart
+============================
 
-pip install "rmsprop_jax[examples]" orbax-checkpoint
-python train_multihost.py
-srun python train_multihost.py --checkpoints /shared/run
-python train_multihost.py --coordinator host0:1234 --processes 2 --process-id 0
+A classifier of handwritten digits on all devices of all processes. The batch is split
+over the devices, and so is the state of the optimizer (ZeRO-1). If a process dies, the
+others end too; the same command again goes on from the last checkpoint.
 
-The batch is split over all devices, and so is the state of the optimizer (ZeRO-1). The
-same command again goes on from the last checkpoint.
+::
+
+    pip install "rmsprop_jax[examples]"
+    JAX_NUM_CPU_DEVICES=8 python train_multihost.py
+    srun python train_multihost.py --checkpoints /shared/run
+    python train_multihost.py --coordinator host0:1234 --processes 2 --process-id 0
 """
 
 import argparse
@@ -17,6 +22,7 @@ import traceback
 from pathlib import Path
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -53,13 +59,12 @@ def load():
     )
 
 
-def make_optimizer(steps):
-    schedule = optax.cosine_decay_schedule(0.003, steps)
-    return rmsprop(schedule, decay=0.9, storage="uint8")
+# %%
+# Parameters are made on every device, and of the state each device makes its part. The
+# step writes what it makes over what it is given.
 
 
 def start(tx, mesh):
-    """Make parameters on every device, and state of which each has its part."""
     everywhere = NamedSharding(mesh, PartitionSpec())
     make = jax.jit(Network().init, out_shardings=everywhere)
     params = make(jax.random.key(0), np.zeros((1, 64), np.float32))["params"]
@@ -68,15 +73,14 @@ def start(tx, mesh):
 
 
 def make_step(tx, run):
-    """Compile the step, which writes what it makes over what it is given."""
     shardings = jax.tree.map(lambda x: x.sharding, run)
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=shardings)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, None))
     def step(run, images, labels):
         params, state = run["params"], run["state"]
-        grads = jax.grad(mean_loss)(params, images, labels)
-        updates, state = tx.update(grads, state, params)
-        return {"params": optax.apply_updates(params, updates), "state": state}
+        loss, gradients = jax.value_and_grad(mean_loss)(params, images, labels)
+        updates, state = tx.update(gradients, state, params)
+        return {"params": optax.apply_updates(params, updates), "state": state}, loss
 
     return step
 
@@ -87,43 +91,40 @@ def split(mesh, x):
     return jax.make_array_from_callback(x.shape, parts, lambda index: x[index])
 
 
-def open_checkpoints(folder):
-    options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    return ocp.CheckpointManager(folder, options=options)
-
-
 def train(images, labels, steps, every=100, folder=None):
-    """Go on from the last checkpoint in the folder; give parameters and state."""
+    """Go on from the last checkpoint; give parameters and state, and losses by step."""
     mesh = jax.make_mesh((jax.device_count(),), ("data",))
-    tx = make_optimizer(steps)
-    run, first, manager = start(tx, mesh), 0, None
+    schedule = optax.cosine_decay_schedule(0.003, steps)
+    tx = rmsprop(schedule, decay=0.9, storage="uint8")
+    run, first, losses, manager = start(tx, mesh), 0, {}, None
     step = make_step(tx, run)
     if folder is not None:
-        manager = open_checkpoints(folder)
+        options = ocp.CheckpointManagerOptions(max_to_keep=2)
+        manager = ocp.CheckpointManager(folder, options=options)
         first = manager.latest_step() or 0
         if first:
             run = orbax.restore(folder / str(first) / "default", run)
-            report(f"going on from step {first}")
+            print(f"going on from step {first}", flush=True)
     rest = range(first, steps)
     for k in track(rest, "Training", disable=jax.process_index() > 0):
         # The rows depend on the step alone, so that a restart draws the same ones.
         rows = np.random.default_rng(k).choice(len(labels), BATCH, replace=False)
-        run = step(run, split(mesh, images[rows]), split(mesh, labels[rows]))
+        run, loss = step(run, split(mesh, images[rows]), split(mesh, labels[rows]))
+        # Waits for the step: devices of one CPU share threads, so that many steps at
+        # once can wait for each other for ever.
+        losses[k] = float(loss)
         if manager and ((k + 1) % every == 0 or k + 1 == steps):
             manager.save(k + 1, args=ocp.args.StandardSave(run))
-    jax.block_until_ready(run)
     if manager:
         manager.close()
-    return run
+    return run, losses
 
 
-def report(line):
-    if jax.process_index() == 0:
-        print(line, flush=True)
+# %%
+# A process whose step fails must not wait for the others, one of which may be dead.
 
 
 def stop_at_once():
-    """End without waiting for the other processes, one of which may be dead."""
     traceback.print_exc()
     print(
         f"process {jax.process_index()} stops, as the step failed: another process may "
@@ -147,17 +148,16 @@ def connect(arguments):
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    env = os.environ.get
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--checkpoints", type=Path, help="a folder that all hosts see")
-    parser.add_argument("--every", type=int, default=100, help="steps to a checkpoint")
-    parser.add_argument("--coordinator", default=env("JAX_COORDINATOR_ADDRESS"))
-    parser.add_argument("--processes", type=int, default=env("JAX_NUM_PROCESSES"))
-    parser.add_argument("--process-id", type=int, default=env("JAX_PROCESS_ID"))
-    parser.add_argument(
-        "--heartbeat", type=int, help="seconds until a silent process counts as dead"
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add, env = parser.add_argument, os.environ.get
+    add("--steps", type=int, default=600)
+    add("--out", default="train_multihost.png")
+    add("--checkpoints", type=Path, help="a folder that all hosts see")
+    add("--every", type=int, default=100, help="steps to a checkpoint")
+    add("--coordinator", default=env("JAX_COORDINATOR_ADDRESS"))
+    add("--processes", type=int, default=env("JAX_NUM_PROCESSES"))
+    add("--process-id", type=int, default=env("JAX_PROCESS_ID"))
+    add("--heartbeat", type=int, help="seconds until a silent process counts as dead")
     return parser.parse_args()
 
 
@@ -167,16 +167,25 @@ def main():
     folder = arguments.checkpoints and arguments.checkpoints.absolute()
     images, test_images, labels, test_labels = load()
     try:
-        run = train(images, labels, arguments.steps, arguments.every, folder)
+        run, losses = train(images, labels, arguments.steps, arguments.every, folder)
     except Exception:
         if jax.process_count() == 1:
             raise
         stop_at_once()
+    if jax.process_index() > 0:
+        return
     params = jax.device_get(run["params"])
     logits = Network().apply({"params": params}, test_images)
     accuracy = (logits.argmax(axis=-1) == test_labels).mean()
-    loss = mean_loss(params, images, labels)
-    report(f"training loss {loss:.2e}, test accuracy {accuracy:.4f}")
+    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    ax.semilogy(list(losses), list(losses.values()), ".", color="#0072B2", alpha=0.5)
+    ax.set(xlabel="step", ylabel="loss of the batch")
+    ax.figure.savefig(arguments.out, dpi=120)
+    print(
+        f"training loss {mean_loss(params, images, labels):.2e}, test accuracy "
+        f"{accuracy:.4f} after {arguments.steps} steps; "
+        f"devices: {jax.device_count()}."
+    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def undisturbed():
 
     images, _, labels, _ = train_multihost.load()
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        return train_multihost.train(images, labels, STEPS)
+        return train_multihost.train(images, labels, STEPS)[0]
 
 
 @contextlib.contextmanager
@@ -51,7 +51,8 @@ def two_processes(folder):
     folder.mkdir(exist_ok=True)
     script, started = str(EXAMPLES / "train_multihost.py"), []
     options = f"--steps {STEPS} --every {EVERY} --checkpoints {folder / 'saved'} "
-    options += f"--processes 2 --coordinator {address} --heartbeat {HEARTBEAT}"
+    options += f"--processes 2 --coordinator {address} --heartbeat {HEARTBEAT} "
+    options += f"--out {folder / 'losses.png'}"
     try:
         for k in range(2):
             with open(folder / f"log{k}", "w") as log:
