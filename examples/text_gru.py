@@ -85,7 +85,8 @@ def write(model, length, key):
 def make_runs(steps):
     """Name -> optimizer, and what makes one loss of those of all characters."""
 
-    # Rates of 1, 3 x 10**k were tried with 500 steps: the two below were the best.
+    # Both rates were better than their neighbors among 1, 3 x 10**k, in one run each
+    # of 500 steps and by the same held-out text.
     def to_zero(rate):
         return optax.linear_schedule(rate, 0.0, steps)
 
