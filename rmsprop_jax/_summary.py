@@ -44,8 +44,7 @@ class Summary(NamedTuple):
           prefix: first part of the names; may be empty.
 
         Returns:
-          `{"rmsprop/<leaf>/step_length/q50": 0.001, "rmsprop/<leaf>/at_eps": 0.0}` and
-          so on, as Python floats.
+          Python floats, by names such as `rmsprop/<leaf>/step_length/q50`.
 
         Raises:
           ValueError: for the summaries of several runs, as from `jax.vmap`.
