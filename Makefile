@@ -68,7 +68,8 @@ bench: $(VENV)/demo
 # On a machine with a GPU: GPU_PYTHON has JAX for it, and the peers that are wanted.
 bench-gpu:
 	XLA_PYTHON_CLIENT_PREALLOCATE=false KERAS_BACKEND=jax $(GPU_PYTHON) -m rmsprop_jax bench \
-	  --suite full --rounds 20 --json $(GPU_RESULTS).json --plot $(GPU_RESULTS).png
+	  --suite full --rounds 20 --json $(GPU_RESULTS).json \
+	  --markdown $(GPU_RESULTS).md --plot $(GPU_RESULTS).png
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

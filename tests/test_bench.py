@@ -75,8 +75,9 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(_measure, "LARGE", 1000)
     monkeypatch.setattr(_trees, "QUICK", ("small",))
     monkeypatch.setattr(_contenders, "QUICK", (REFERENCE, "rmsprop"))
-    found, picture = tmp_path / "found.json", tmp_path / "found.png"
+    found, picture, page = (tmp_path / f"found.{x}" for x in ("json", "png", "md"))
     arguments = ["--rounds", "3", "--json", str(found), "--plot", str(picture)]
+    arguments += ["--markdown", str(page)]
     peers = [] if torch_is_there() else ["torch, foreach"]
     assert bench.main([*arguments, "--peers", *peers]) == 0
     kept = json.loads(found.read_text())
@@ -84,6 +85,8 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert set(kept["bandwidths"]) == {"scale in place", "update in place"}
     assert kept["machine"]["jax"]
     assert picture.stat().st_size > 1000
+    tables = page.read_text().splitlines()
+    assert [x.count("|") for x in tables if x.startswith("|")] == [12] * 4
     said = capsys.readouterr().out
     assert "optax.rmsprop" in said and "GB/s" in said
     if peers:

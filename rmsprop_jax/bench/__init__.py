@@ -8,7 +8,7 @@ from . import _contenders, _trees
 from ._contenders import BANDWIDTHS, CONTENDERS
 from ._measure import Row, Timed, bandwidth, check, compare, measure, reference
 from ._peers import PEERS, missing
-from ._report import plot, table, write_json
+from ._report import markdown, plot, table, write_json
 from ._training import MODELS, measure_training, whole_step
 
 TRAINED = ("rmsprop", "rmsprop, uint8", "rmsprop, bfloat16 p, uint8", "optax.sgd")
@@ -75,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         kept = [row._asdict() for row in rows]
         results = {"bandwidths": speeds, "not_measured": absent, "rows": kept}
         write_json(arguments.json, results)
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(rows, speeds))
     if arguments.plot:
         plot(arguments.plot, rows)
     return 0
@@ -103,5 +105,6 @@ def _parse(argv: list[str] | None) -> Any:
     )
     parser.add_argument("--rounds", type=int, default=30, help="timed steps of each")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     parser.add_argument("--plot", type=Path, help="draw the ratios to this file")
     return parser.parse_args(argv)

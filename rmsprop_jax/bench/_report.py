@@ -1,6 +1,7 @@
-"""The rows as a table, as JSON and as a picture."""
+"""The rows as tables, as JSON and as a picture."""
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def machine() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
+        "cores": os.cpu_count(),
         "platform": platform.platform(),
         "backend": device.platform,
         "python": platform.python_version(),
@@ -40,26 +42,49 @@ def table(tree: str, rows: list[Row], bandwidths: dict[str, float]) -> Any:
     from rich.table import Table
 
     made = Table(title=tree, title_justify="left")
-    made.add_column("contender")
-    for head, *_ in COLUMNS[1:]:
+    contender, *heads = _heads(bandwidths)
+    made.add_column(contender)
+    for head in heads:
         made.add_column(head, justify="right")
-        if head == "ratio":
-            made.add_column("95%", justify="right")
-        if head == "GB/s":
-            for name in bandwidths:
-                made.add_column(f"of {name}", justify="right")
     for row in rows:
-        cells = []
-        for head, field, form in COLUMNS:
-            value = getattr(row, field)
-            cells.append("" if value != value else form.format(value))
-            if head == "ratio":
-                cells.append(f"{row.low:.2f}-{row.high:.2f}")
-            if head == "GB/s":
-                reached = (row.gigabytes_per_second / x for x in bandwidths.values())
-                cells += ["" if x != x else f"{100 * x:.0f}%" for x in reached]
-        made.add_row(*cells)
+        made.add_row(*_cells(row, bandwidths))
     return made
+
+
+def markdown(rows: list[Row], bandwidths: dict[str, float]) -> str:
+    """Write the tables of all trees for a page, with the machine they are from."""
+    heads = _heads(bandwidths)
+    about = ", ".join(f"{k} {v}" for k, v in machine().items())
+    speeds = ", ".join(f"{k} {v:.1f} GB/s" for k, v in bandwidths.items())
+    lines = [f"Bandwidths: {speeds}. Machine: {about}."]
+    for tree in dict.fromkeys(row.tree for row in rows):
+        found = [_cells(row, bandwidths) for row in rows if row.tree == tree]
+        rule = ["---"] + ["--:"] * (len(heads) - 1)
+        lines += ["", f"**{tree}**", ""]
+        lines += [f"| {' | '.join(cells)} |" for cells in (heads, rule, *found)]
+    return "\n".join(lines) + "\n"
+
+
+def _heads(bandwidths: dict[str, float]) -> list[str]:
+    heads = [head for head, *_ in COLUMNS]
+    heads.insert(heads.index("ratio") + 1, "95%")
+    after = heads.index("GB/s") + 1
+    heads[after:after] = [f"of {name}" for name in bandwidths]
+    return heads
+
+
+def _cells(row: Row, bandwidths: dict[str, float]) -> list[str]:
+    """Write one row in the order of the heads; what was not measured is empty."""
+    cells = []
+    for head, field, form in COLUMNS:
+        value = getattr(row, field)
+        cells.append("" if value != value or value == -1 else form.format(value))
+        if head == "ratio":
+            cells.append(f"{row.low:.2f}-{row.high:.2f}")
+        if head == "GB/s":
+            reached = (row.gigabytes_per_second / x for x in bandwidths.values())
+            cells += ["" if x != x else f"{100 * x:.0f}%" for x in reached]
+    return cells
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
