@@ -25,8 +25,8 @@ def quantiles(x: Float[Array, "..."]) -> Float[Array, "5"]:
 def _count(x: Float[Array, "..."]) -> Float[Array, "5"]:
     codes = lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16) & 0x7FFF
     counts = jnp.zeros(2**15, jnp.uint32).at[codes].add(1).reshape(256, 128)
-    index = jnp.array([int(level * max(x.size - 1, 0)) for level in _LEVELS])
-    index = index.astype(jnp.uint32)
+    places = [int(level * max(x.size - 1, 0)) for level in _LEVELS]
+    index = jnp.array(places, jnp.uint32)
     # First the exponent, then the mantissa: a running sum of all codes costs more than
     # the counting in small leaves.
     exponents = jnp.tile(jnp.sum(counts, axis=1, dtype=jnp.uint32), (5, 1))
@@ -48,4 +48,5 @@ def _find(
 
 def share(mask: Bool[Array, "..."]) -> Float[Array, ""]:
     """Give the share of True; of nothing it is 0."""
-    return jnp.sum(mask, dtype=jnp.uint32) / max(mask.size, 1)
+    count = jnp.sum(mask, dtype=jnp.uint32)
+    return count.astype(jnp.float32) / float(max(mask.size, 1))

@@ -87,6 +87,13 @@ def test_quantiles_show_what_is_not_finite():
     assert np.isnan(quantiles(jnp.zeros((0, 3)))).all()
 
 
+def test_leaves_of_three_billion_elements():
+    large = jax.ShapeDtypeStruct((3, 2**30), jnp.float32)
+    lengths = jax.eval_shape(diagnostics.step_length, large)
+    assert lengths.shape == (5,)
+    assert jax.eval_shape(diagnostics.held, large).shape == ()
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("centered", [False, True])
 def test_effective_learning_rate_is_its_definition(rule, centered):
