@@ -46,7 +46,7 @@ BOXES = {
     "bench": (670, 40, "measurements", []),
 }
 # Without arrows: the tools of all, and programs, which nothing imports.
-TOOLS = {"_cached", "_checks", "_dither", "_leaves", "_tables"}
+TOOLS = {"_cached", "_checks", "_dither", "_leaves", "_mesh", "_tables"}
 PROGRAMS = {"bench", "testing", "plots"}
 
 

@@ -6,7 +6,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt32
 
-from .sparse._mesh import automatic
+from ._mesh import automatic
 
 NAMES = ("min", "q05", "q50", "q95", "max")
 _LEVELS = (0.0, 0.05, 0.5, 0.95, 1.0)

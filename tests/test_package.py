@@ -18,6 +18,8 @@ PACKAGE = Path(rmsprop_jax.__file__).parent
 ORDER = (
     "_cached",
     "_checks",
+    "_mesh",
+    "_quantiles",
     "_rule",
     "_dither",
     "_storage",
@@ -33,6 +35,10 @@ ORDER = (
     "dialects",
     "_recipe_facts",
     "recipes",
+    "_moments",
+    "_tables",
+    "_summary",
+    "diagnostics",
 )
 # Nothing imports these.
 TOP = ("demo", "bench", "plots", "testing", "__main__")

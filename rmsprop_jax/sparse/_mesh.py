@@ -1,6 +1,5 @@
 """Tables whose rows are spread over the devices of a mesh."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,20 +23,3 @@ def spec(tree: PyTree, *more: Any) -> PyTree:
     return jax.tree.map(
         lambda x: PartitionSpec(*jax.typeof(x).sharding.spec, *more), tree
     )
-
-
-def automatic(
-    function: Callable[..., Any], out: Callable[[], PyTree], table: Array, *args: Any
-) -> Any:
-    """Call a function and leave to the compiler where what it computes lies.
-
-    On a mesh of explicit axes JAX would ask for the sharding of every row that is read:
-    which device has it is known only at run time. `out()` gives that of the results.
-    """
-    if hasattr(jax.sharding, "auto_axes"):
-        mesh = jax.typeof(table).sharding.mesh
-        if not mesh.empty and mesh.explicit_axes:
-            with jax.sharding.use_abstract_mesh(mesh):
-                function = jax.sharding.auto_axes(function, out_sharding=out())
-                return jax.jit(function)(table, *args)
-    return function(table, *args)

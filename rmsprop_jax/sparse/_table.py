@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int32, UInt32
 
 from .._dither import Dither
+from .._mesh import automatic
 from .._rule import coefficients, step
 from .._storage import Format, lift, lower, store
 from ._idle import along_rows, decay_moments
-from ._mesh import automatic, spec
+from ._mesh import spec
 from ._motion import Schedule, advance, idle, later, next_schedule
 from ._rows import All, Some, distinct, total
 from ._state import Optimizer, TableState
