@@ -43,12 +43,15 @@ class Dither(NamedTuple):
     def bits(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
         """Give 32 random bits for each element of an array."""
         # Two words: with one alone, two keys give the same bits in another order.
-        key = np.array([1, 2], np.uint32)
+        key = np.array([[1, 2], [3, 4]], np.uint32)
         # What is known comes first, and is one constant: so the program of a leaf is
         # that of every leaf of its shape, and XLA compiles it once.
         for part in (ord(self.slot), self.leaf, self.seed, self.count):
             key = _mix(key + _uint32(part) + _uint32(_GOLDEN), _FIRST, _SECOND)
-        return _stream(jnp.asarray(key), self.rows, shape=shape)
+        # XLA fuses no reduction into what repeats it: so the key is computed once and
+        # not for each element, and on CPU a step copies one leaf at a time.
+        key = lax.reduce(jnp.asarray(key), np.uint32(0), lax.bitwise_xor, (0,))
+        return _stream(key, self.rows, shape=shape)
 
 
 @functools.partial(jax.jit, static_argnames="shape")
