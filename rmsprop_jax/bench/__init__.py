@@ -25,12 +25,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     console, quick = Console(), arguments.suite == "quick"
     console = console if console.is_terminal else Console(width=150)
-    names = list(_contenders.QUICK if quick else CONTENDERS)
+    names = arguments.contenders or list(_contenders.QUICK if quick else CONTENDERS)
     trees = list(_trees.QUICK if quick else _trees.TREES)
-    trees = [t for t in trees if not arguments.trees or t in arguments.trees]
+    models = [] if quick else list(MODELS)
+    if arguments.trees:
+        trees = [tree for tree in _trees.TREES if tree in arguments.trees]
+        models = [model for model in MODELS if model in arguments.trees]
     absent = missing(arguments.peers)
     peers = [name for name in arguments.peers if name not in absent]
-    models = [] if quick or arguments.trees else list(MODELS)
     total = len(trees) * (len(names) + len(peers)) + len(models) * len(TRAINED)
     rows: list[Row] = []
     with Progress(console=console, transient=True) as progress:
@@ -98,7 +100,18 @@ def _parse(argv: list[str] | None) -> Any:
     parser = argparse.ArgumentParser(prog="python -m rmsprop_jax bench")
     parser.add_argument("--suite", choices=("quick", "full"), default="quick")
     parser.add_argument(
-        "--trees", nargs="+", choices=list(_trees.TREES), metavar="TREE", help="only"
+        "--trees",
+        nargs="+",
+        choices=[*_trees.TREES, *MODELS],
+        metavar="TREE",
+        help="instead of those of the suite",
+    )
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=list(CONTENDERS),
+        metavar="CONTENDER",
+        help="instead of those of the suite",
     )
     parser.add_argument(
         "--peers", nargs="*", choices=list(PEERS), default=list(PEERS), metavar="PEER"
