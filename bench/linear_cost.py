@@ -13,8 +13,8 @@ import numpy as np
 from rmsprop_jax.bench import _measure, _report
 from rmsprop_jax.bench._contenders import CONTENDERS
 
-NAMES = ("rmsprop", "rmsprop, uint8", "optax.rmsprop")
-STYLES = (("#0072B2", "-"), ("#009E73", "--"), ("#D55E00", ":"))
+NAMES = ("rmsprop", "optax.rmsprop")
+STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
 TREES = {
     "parameters in one leaf": {n: [(n,)] for n in (10**k for k in range(4, 9))},
     "leaves of 64 x 64": {n: [(64, 64)] * n for n in (1, 10, 100, 1000, 4000)},

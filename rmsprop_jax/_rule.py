@@ -37,11 +37,6 @@ class Rule:
     centered: bool
     bias_correction: bool
 
-    def is_bounded(self, dtype: DTypeLike) -> bool:
-        """Tell whether eps is a number that keeps the root from 0, whatever s is."""
-        known = self.eps_in_sqrt and isinstance(self.eps, float)
-        return known and self.eps >= float(jnp.finfo(dtype).tiny)
-
 
 class Coefficients(NamedTuple):
     """Everything in one step that no element of the parameter changes."""
@@ -85,7 +80,7 @@ def coefficients(rule: Rule, t: Array, dtype: DTypeLike) -> Coefficients:
 
 
 # Jitted, so that it is traced once for all leaves of one shape.
-@functools.partial(jax.jit, static_argnames=("nonfinite", "bounded"))
+@functools.partial(jax.jit, static_argnames="nonfinite")
 def step(
     c: Coefficients,
     g: Inexact[Array, "*shape"],
@@ -93,12 +88,8 @@ def step(
     m: Inexact[Array, "*shape"] | None,
     *,
     nonfinite: str,
-    bounded: bool = False,
 ) -> Step:
-    """Advance one parameter by one gradient, all of one precision.
-
-    `bounded` is what `Rule.is_bounded` tells: the same numbers in fewer operations.
-    """
+    """Advance one parameter by one gradient, all of one precision."""
     finite, held = jnp.isfinite(g), nonfinite == "hold"
     g = d = _limit(g)
     if m is not None:
@@ -107,10 +98,9 @@ def step(
         d = g - m
     new_s = c.decay * s + c.fresh * _square(d)
     s = jnp.where(finite, new_s, s if held else jnp.nan)
-    v = s / c.weight + c.eps_inside
     # The square underflows below 1e-19 in float32; the floor is what it stands for.
-    root = jnp.sqrt(v) if bounded else _root(v, c.floor * jnp.abs(d))
-    u = _divide(g, root + c.eps_outside, bounded)
+    root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
+    u = _divide(g, root + c.eps_outside)
     return Step(jnp.where(finite, u, 0.0) if held else u, s, m)
 
 
@@ -147,14 +137,9 @@ def _root(v: Float[Array, "*shape"], otherwise: Scalar) -> Float[Array, "*shape"
     return jnp.where(small, otherwise, jnp.sqrt(jnp.where(small, 1.0, v)))
 
 
-def _divide(
-    g: Scalar, denominator: Float[Array, "*shape"], bounded: bool = False
-) -> Inexact[Array, "*shape"]:
+def _divide(g: Scalar, denominator: Float[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """Compute g / denominator with 0/0 = 0; finite derivatives."""
     if isinstance(g, Array) and jnp.iscomplexobj(g):
-        parts = (_divide(x, denominator, bounded) for x in (g.real, g.imag))
-        return lax.complex(*parts)
-    if bounded:
-        return g / denominator
+        return lax.complex(_divide(g.real, denominator), _divide(g.imag, denominator))
     zero = denominator == 0
     return jnp.where(zero, 0.0, g / jnp.where(zero, 1.0, denominator))

@@ -146,8 +146,7 @@ def scale_by_rmsprop(
             leaf: int, g: Inexact[Array, "*shape"], s: Array, m: Array | None
         ):
             s, m = s_format.decode(s), None if m is None else m_format.decode(m)
-            options = {"nonfinite": nonfinite, "bounded": rule.is_bounded(s.dtype)}
-            u, s, m = step(at(s.dtype), lift(g, s.dtype), s, m, **options)
+            u, s, m = step(at(s.dtype), lift(g, s.dtype), s, m, nonfinite=nonfinite)
             s = store(s_format, s, Dither(seed, state.count, "s", leaf))
             if m is not None:
                 m = store(m_format, m, Dither(seed, state.count, "m", leaf))

@@ -94,7 +94,7 @@ NARROW = [
     (jnp.float32, lambda: rmsprop(1e-3, storage="bfloat16"), 1, 2),
     (jnp.float32, lambda: rmsprop(1e-3, storage="uint8"), 1, 1),
     (jnp.bfloat16, lambda: rmsprop(1e-3, storage="uint8"), 0, 1),
-    (jnp.bfloat16, lambda: small(rmsprop(1e-3, storage="uint8")), 1, 7),
+    (jnp.bfloat16, lambda: small(rmsprop(1e-3, storage="uint8")), 2, 12),
     (jnp.bfloat16, lambda: small(optax.sgd(1e-3)), 0, 3),
 ]
 
