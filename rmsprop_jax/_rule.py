@@ -91,7 +91,9 @@ def step(
 ) -> Step:
     """Advance one parameter by one gradient, all of one precision."""
     finite, held = jnp.isfinite(g), nonfinite == "hold"
-    g = d = _limit(g)
+    largest = float(jnp.finfo(g.dtype).max)
+    # |g - m|**2 must not overflow: 2**62 in float32, 2**510 in float64.
+    g = d = _limit(g, math.sqrt(largest) / 4)
     if m is not None:
         new_m = m + jnp.asarray(c.pull, m.dtype) * (g - m)
         m = jnp.where(finite, new_m, m if held else jnp.nan)
@@ -100,7 +102,7 @@ def step(
     s = jnp.where(finite, new_s, s if held else jnp.nan)
     # The square underflows below 1e-19 in float32; the floor is what it stands for.
     root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
-    u = _divide(g, root + c.eps_outside)
+    u = _limit(_divide(g, root + c.eps_outside), largest)
     return Step(jnp.where(finite, u, 0.0) if held else u, s, m)
 
 
@@ -119,12 +121,10 @@ def _weight(decay: Scalar, t: Array, dtype: DTypeLike) -> Array:
     return -jnp.expm1(jnp.asarray(t, dtype) * log_decay)
 
 
-def _limit(g: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Clip to where |g - m|**2 cannot overflow: 2**62 in float32, 2**510 in float64."""
-    if jnp.iscomplexobj(g):
-        return lax.complex(_limit(g.real), _limit(g.imag))
-    bound = math.sqrt(float(jnp.finfo(g.dtype).max)) / 4
-    return jnp.clip(g, -bound, bound)
+def _limit(x: Inexact[Array, "*shape"], bound: float) -> Inexact[Array, "*shape"]:
+    if jnp.iscomplexobj(x):
+        return lax.complex(_limit(x.real, bound), _limit(x.imag, bound))
+    return jnp.clip(x, -bound, bound)
 
 
 def _square(x: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:

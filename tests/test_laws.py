@@ -409,3 +409,12 @@ def test_count_stops_at_its_maximum():
     u, state = tx.update(jnp.ones(2), state)
     assert state.count == top
     chex.assert_tree_all_finite(u)
+
+
+def test_an_update_that_overflows_is_the_largest_number():
+    """A centered step has no bound but eps: 2**62 over 1e-30 is beyond float32."""
+    tx = scale_by_rmsprop(0.0, 1e-30, eps_in_sqrt=False, centered=True)
+    g = jnp.asarray([1e30, -1e30], jnp.float32)
+    u, state = tx.update(g, tx.init(g))
+    assert bool(jnp.all(jnp.isfinite(u))) and u[0] == -u[1] > 1e38
+    chex.assert_tree_all_finite(state)

@@ -90,9 +90,3 @@ def test_every_leaf_of_every_model_is_split_over_4096_devices(abstract_mesh):
 
 def test_a_trillion_parameters_are_lowered(abstract_mesh):
     assert scaling.lower_on_paper(abstract_mesh.size)["stablehlo_lines"] > 1000
-
-
-def test_the_page_on_many_devices_runs():
-    page = (DOCS / "many-devices.md").read_text()
-    with jax.numpy_rank_promotion("allow"):
-        exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
