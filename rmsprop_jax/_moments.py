@@ -4,13 +4,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, Int32, PyTree
+from jaxtyping import Array, Float, Int32, PyTree
 
 from ._alias import ScalarOrSchedule
 from ._checks import check_number
 from ._quantiles import quantiles, share
 from ._rule import Coefficients, Rule, coefficients, step
 from ._storage import Format, find_format, nearest, signed
+from ._storage import read as decoded
 from ._transform import RMSPropState, check_rule
 
 
@@ -115,34 +116,9 @@ def read(
     count, s, m = found[0]
 
     def decode(format_: Format, stored: PyTree) -> PyTree:
-        def leaf(path: Any, x: Array) -> Array:
-            decoded = format_.decode(x)
-            _check_storage(call, path, storage, format_, x, decoded)
-            return decoded
-
-        return jax.tree_util.tree_map_with_path(leaf, stored)
+        return jax.tree.map(lambda x: decoded(call, format_, x), stored)
 
     return Moments(rule, format_, count, decode(format_, s), decode(signed(format_), m))
-
-
-def _check_storage(
-    call: str,
-    path: Any,
-    storage: str | Format,
-    format_: Format,
-    stored: Array,
-    decoded: Inexact[Array, "*shape"],
-) -> None:
-    """Refuse what another format has stored."""
-    wide = jnp.issubdtype(decoded.dtype, jnp.inexact)
-    wide = wide and jnp.finfo(decoded.dtype).bits >= 32
-    again = jax.eval_shape(lambda x: nearest(format_, x), decoded) if wide else None
-    if again is None or again.dtype != stored.dtype:
-        raise ValueError(
-            f"`{call}(storage={storage!r})`: the state at "
-            f"{jax.tree_util.keystr(path) or 'the root'} is {stored.dtype}, which that "
-            "storage does not keep. Pass the `storage` of the optimizer."
-        )
 
 
 def _shapes(tree: PyTree) -> list[Any]:

@@ -17,6 +17,7 @@ from ._storage import (
     find_format,
     lift,
     lower,
+    read,
     signed,
     store,
 )
@@ -86,7 +87,7 @@ def trace(
         del params, extra_args
 
         def leaf_step(leaf: int, u: Inexact[Array, "*shape"], b: Array):
-            b = format_.decode(b)
+            b = read(call, format_, b)
             mu = jnp.asarray(momentum, b.dtype)
             x = lift(u, b.real.dtype)
             dither = Dither(seed, state.step, "b", leaf)

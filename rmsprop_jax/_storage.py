@@ -205,6 +205,25 @@ def nearest(format_: Format, x: Array) -> Array:
     return format_.encode(x, jnp.uint32(0x80000000))
 
 
+def read(call: str, format_: Format, stored: Array) -> Array:
+    """Decode what `format_` has stored, and refuse what another has."""
+    x = format_.decode(stored)
+    wide = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.finfo(x.dtype).bits >= 32
+    if not wide or _stored_dtype(format_, x.dtype) != stored.dtype:
+        raise ValueError(
+            f"`{call}`: a moment in the state is {stored.dtype}, which storage "
+            f"`{format_}` does not keep. Use the `storage` that the state was made "
+            "with, or take it over with `interop.storage.convert`."
+        )
+    return x
+
+
+@functools.cache
+def _stored_dtype(format_: Format, dtype: np.dtype) -> np.dtype:
+    like = jax.ShapeDtypeStruct((), dtype)
+    return jax.eval_shape(lambda x: nearest(format_, x), like).dtype
+
+
 def store(format_: Format, x: Array, dither: Dither) -> Array:
     """Encode `x`; a stochastic format rounds by the bits of `dither`."""
     if not format_.stochastic:

@@ -21,6 +21,7 @@ from ._storage import (
     find_format,
     lift,
     lower,
+    read,
     real_dtype,
     signed,
     store,
@@ -145,7 +146,10 @@ def scale_by_rmsprop(
         def leaf_step(
             leaf: int, g: Inexact[Array, "*shape"], s: Array, m: Array | None
         ):
-            s, m = s_format.decode(s), None if m is None else m_format.decode(m)
+            s, m = (
+                read(call, s_format, s),
+                None if m is None else read(call, m_format, m),
+            )
             u, s, m = step(at(s.dtype), lift(g, s.dtype), s, m, nonfinite=nonfinite)
             s = store(s_format, s, Dither(seed, state.count, "s", leaf))
             if m is not None:

@@ -424,17 +424,17 @@ ERRORS = [
     (
         lambda: D.summary(STATE, RATE, storage="uint8"),
         ValueError,
-        r"summary\(storage='uint8'\)`: the state at \['w'\] is float32.*Pass the",
+        r"summary`: a moment .* is float32, which storage `UInt8\(.*convert",
     ),
     (
         lambda: D.shares(rmsprop(1, storage="uint8").init(jnp.ones(3))),
         ValueError,
-        r"shares\(storage='float32'\)`: the state at the root is uint8",
+        r"shares`: a moment in the state is uint8, which storage `Float32\(\)`",
     ),
     (
         lambda: D.shares(rmsprop(1, storage="bfloat16").init(jnp.ones(3))),
         ValueError,
-        "is bfloat16, which that storage does not keep",
+        "is bfloat16, which storage .* does not keep",
     ),
     (
         lambda: D.agreement(STATE, rmsprop(1).init({"v": jnp.ones(3)})),

@@ -535,3 +535,17 @@ def test_every_option_is_a_frozen_value():
     assert UInt8(-60) != UInt8()
     with pytest.raises(AttributeError):
         UInt8().min_exponent = 0
+
+
+@pytest.mark.parametrize("made", ("float32", "bfloat16", "uint8"))
+@pytest.mark.parametrize("used", ("float32", "bfloat16", "uint8"))
+def test_a_state_of_another_storage_is_refused(made, used):
+    p = jnp.ones(3)
+    options = dict(centered=True, momentum=0.9)
+    state = rmsprop(0.1, storage=made, **options).init(p)
+    tx = rmsprop(0.1, storage=used, **options)
+    if made == used:
+        tx.update(p, state)
+    else:
+        with pytest.raises(ValueError, match=f"is {made}, which .*storage.convert"):
+            tx.update(p, state)
