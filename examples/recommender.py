@@ -30,7 +30,7 @@ from rich.progress import track
 
 from rmsprop_jax import rmsprop, sparse
 
-ROWS = {"users": 200_000, "items": 20_000}
+ROWS = {"users": 1_000_000, "items": 20_000}
 RANK, BATCH = 8, 4096
 
 
