@@ -59,7 +59,7 @@ wheel: $(VENV)/lint
 	cp -r tests build/wheel/tests
 	cd build/wheel && venv/bin/python tests/smoke.py
 	build/wheel/venv/bin/python -m pip install -q pytest chex beartype hypothesis
-	cd build/wheel && venv/bin/python -m pytest -q -c /dev/null --rootdir=tests \
+	cd build/wheel && venv/bin/python -m pytest -q -c /dev/null --rootdir=tests --confcutdir=tests \
 	  tests/test_defects.py tests/test_errors.py tests/test_trees.py
 
 bench: $(VENV)/demo
