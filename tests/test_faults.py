@@ -101,6 +101,10 @@ def damage(folder, how):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+# TensorStore may answer after Orbax has given up and closed its event loop.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("how", ("truncated", "metadata", "absent"))
 def test_a_damaged_checkpoint_is_refused(how, tmp_path):
     live = tree(storage="uint8")
