@@ -99,7 +99,7 @@ class BFloat16(Format):
         upper = ((pattern - magnitude + kept) >> 16).astype(jnp.uint16)
         return lax.bitcast_convert_type(upper, jnp.bfloat16)
 
-    def decode(self, stored: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    def decode(self, stored: Array) -> Inexact[Array, "*shape"]:
         return stored if jnp.iscomplexobj(stored) else stored.astype(jnp.float32)
 
 
@@ -158,7 +158,7 @@ class UInt8(Format):
         code = jnp.where(x < smallest, jnp.where(x > threshold, 1, 0), code)
         return code.astype(jnp.uint8)
 
-    def decode(self, stored: UInt8Array[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def decode(self, stored: Array) -> Float[Array, "*shape"]:
         pattern = (stored.astype(jnp.uint32) + self._zero) << 21
         x = lax.bitcast_convert_type(pattern, jnp.float32)
         return jnp.where(stored == 0, 0.0, x)

@@ -29,12 +29,13 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _GRAY = "#BBBBBB"
 
-Bounds = tuple[tuple[float, float], tuple[float, float]]
+Numbers = ArrayLike | Sequence[Any]
+Bounds = Any  # ((x from, x to), (y from, y to))
 
 
 def path(
-    loss: Callable[[Any, Any], ArrayLike],
-    paths: Mapping[str, ArrayLike],
+    loss: Callable[[Any, Any], Numbers],
+    paths: Mapping[str, Numbers],
     *,
     bounds: Bounds | None = None,
     ax: Axes | None = None,
@@ -88,9 +89,9 @@ def path(
 
 
 def losses(
-    curves: Mapping[str, ArrayLike],
+    curves: Mapping[str, Numbers],
     *,
-    steps: ArrayLike | None = None,
+    steps: Numbers | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw loss curves: the median of the runs, and a band from lowest to highest.
@@ -141,8 +142,8 @@ def losses(
 
 
 def bands(
-    steps: ArrayLike,
-    quantiles: ArrayLike,
+    steps: Numbers,
+    quantiles: Numbers,
     *,
     ax: Axes | None = None,
     label: str | None = None,
@@ -192,7 +193,7 @@ def bands(
 
 
 def heat_map(
-    values: ArrayLike,
+    values: Numbers,
     rows: tuple[str, Sequence[Any]],
     columns: tuple[str, Sequence[Any]],
     *,
@@ -250,7 +251,7 @@ def heat_map(
 
 
 def divergence(
-    runs: Mapping[str, ArrayLike], *, reference: str, ax: Axes | None = None
+    runs: Mapping[str, Numbers], *, reference: str, ax: Axes | None = None
 ) -> Axes:
     """Draw how far each run is from one of them, step by step.
 
@@ -340,7 +341,7 @@ def _finish(ax: Axes, *, legend: bool, grid: bool = True) -> Axes:
 
 
 def _array(
-    call: str, argument: str, name: str | None, value: ArrayLike, *ranks: int
+    call: str, argument: str, name: str | None, value: Numbers, *ranks: int
 ) -> Float[np.ndarray, "..."]:
     """Read an array of floats of one of the ranks, with at least one element."""
     array = np.asarray(value, float)
@@ -354,7 +355,7 @@ def _array(
 
 
 def _steps(
-    call: str, steps: ArrayLike | None, marks: int
+    call: str, steps: Numbers | None, marks: int
 ) -> Shaped[np.ndarray, " marks"]:
     x = np.arange(marks) if steps is None else np.asarray(steps)
     if x.shape != (marks,):
@@ -380,9 +381,7 @@ def _bounds(call: str, paths: Mapping[str, Float[np.ndarray, "steps 2"]]) -> Bou
     return (left, right), (bottom, top)
 
 
-def _quantiles(
-    height: Float[np.ndarray, "y x"], shares: Float[np.ndarray, " levels"]
-) -> Float[np.ndarray, " levels"]:
+def _quantiles(height: Float[np.ndarray, "..."], shares: Any) -> Any:
     finite = height[np.isfinite(height)]
     return np.quantile(finite, shares) if finite.size else finite
 

@@ -449,11 +449,6 @@ ERRORS = [
     (lambda: D.signal_to_noise(STATE), ValueError, r"mean.*`rmsprop\(..., centered"),
     (lambda: D.summary(STATE, RATE, decay=1.5), ValueError, r"summary\(decay=...\)`"),
     (lambda: D.shares(STATE, eps=-1.0), ValueError, r"shares\(eps=...\)` must lie in"),
-    (
-        lambda: D.summary(STATE, "fast"),
-        TypeError,
-        r"summary\(learning_rate=...\)` must",
-    ),
     (lambda: D.summary(STATE, RATE, storage="int4"), ValueError, "must be one of"),
 ]
 
