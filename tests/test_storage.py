@@ -281,8 +281,7 @@ def test_dither_is_the_same_on_any_mesh_and_under_jit(storage):
 
         chex.assert_trees_all_equal(follow(jax.jit(tx.update), place), alone)
     eager = follow(tx.update, lambda x: x)
-    # Sums of steps of about 1 in both signs, times the rate of 0.1.
-    chex.assert_trees_all_close(eager[0], alone[0], rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(eager[0], alone[0], rtol=1e-6)
     same = jax.tree.map(lambda a, b: np.mean(a == b), eager[1], alone[1])
     assert min(jax.tree.leaves(same)) > 0.99  # XLA rounds a fused step otherwise
 
