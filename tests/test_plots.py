@@ -18,7 +18,8 @@ NAN, INF = np.nan, np.inf
 
 
 @pytest.fixture(autouse=True)
-def close():
+def no_other_figures():
+    plt.close("all")  # those of the tests before, in other files
     yield
     plt.close("all")
 
