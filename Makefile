@@ -9,6 +9,11 @@ STEPS := 30
 BUDGET ?= 300
 GPU_PYTHON ?= python3
 GPU_RESULTS ?= docs/benchmarks/steps-gpu
+LARGE_TREES := "32 x 1024^2" "one leaf of 2^25" "one leaf of 33554393"
+OTHER_TREES := "2000 x 64" "1000 x 64^2" ResNet-50 "GPT-2 124M" \
+  "training step, ResNet-50 at 1 x 64^2" "training step, GPT-2 124M at 64 tokens"
+SHORT := optax.rmsprop "optax.rmsprop again" rmsprop "rmsprop, uint8" \
+  "rmsprop, bfloat16 p, uint8" "rmsprop, bfloat16" optax.sgd
 
 .PHONY: demo test test-long test-oldest test-peers lint types doctest docs examples wheel bench bench-gpu clean
 
@@ -65,11 +70,16 @@ wheel: $(VENV)/lint
 bench: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax bench
 
-# On a machine with a GPU: GPU_PYTHON has JAX for it, and the peers that are wanted.
+# On a machine with a GPU, in ten minutes: GPU_PYTHON has JAX for it, and the peers
+# that are wanted. What there is no time for is named in the results.
+GPU_BENCH = XLA_PYTHON_CLIENT_PREALLOCATE=false KERAS_BACKEND=jax \
+  $(GPU_PYTHON) -m rmsprop_jax bench --suite full --rounds 20
 bench-gpu:
-	XLA_PYTHON_CLIENT_PREALLOCATE=false KERAS_BACKEND=jax $(GPU_PYTHON) -m rmsprop_jax bench \
-	  --suite full --rounds 20 --json $(GPU_RESULTS).json \
-	  --markdown $(GPU_RESULTS).md --plot $(GPU_RESULTS).png
+	$(GPU_BENCH) --minutes 5 --trees $(LARGE_TREES) --json $(GPU_RESULTS)-large.json \
+	  --markdown $(GPU_RESULTS)-large.md --plot $(GPU_RESULTS)-large.png
+	$(GPU_BENCH) --minutes 4 --trees $(OTHER_TREES) --json $(GPU_RESULTS)-other.json \
+	  --contenders $(SHORT) --peers "torch, foreach" "bitsandbytes 8-bit" \
+	  --markdown $(GPU_RESULTS)-other.md --plot $(GPU_RESULTS)-other.png
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from ._cached import cached
-from ._checks import check_number
+from ._checks import check_injected, check_number
 from ._leaves import is_inexact, map_leaves
 from ._momentum import trace
 from ._storage import Format, arithmetic_dtype, find_format, lift, lower, real_dtype
@@ -147,6 +147,7 @@ def _add_decayed_weights(
 
     def init(params: PyTree) -> optax.ScaleByScheduleState | optax.EmptyState:
         del params
+        check_injected("rmsprop", "weight_decay", weight_decay)
         if callable(learning_rate):
             return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
         return optax.EmptyState()

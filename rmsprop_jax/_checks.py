@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
 
 R = TypeVar("R")
 
@@ -36,32 +35,55 @@ def check_number(
         raise ValueError(_out_of_range(call, name, value, at_least, below) + hint)
 
 
-def check_injected(call: str, name: str, value: ArrayLike, *, below: float) -> None:
-    """Refuse an array that rounding has taken out of [0, below).
+# Where their range ends, if it does; and what 16 bits may round to an end of it.
+BELOW = {"decay": 1.0, "momentum": 1.0}
+_FINE = {"decay": 0.9999, "momentum": 0.9999, "eps": 1e-8}
 
-    `optax.inject_hyperparams` casts to the dtype of the parameters; in bfloat16 the
-    nearest to 0.999 is 1.0.
+
+def check_injected(call: str, name: str, value: Any, ours: str = "") -> None:
+    """Refuse an array that is out of its range, or that rounding may have taken there.
+
+    `optax.inject_hyperparams` casts to the dtype of the parameters: in bfloat16 the
+    nearest to 0.999 is 1, in float16 the nearest to 1e-8 is 0. `ours` is the name of
+    the argument in `rmsprop`, where a dialect has another.
     """
     if not isinstance(value, jax.Array):
         return
-    is_float = jnp.issubdtype(value.dtype, jnp.floating)  # an injected int stays one
-    narrow = is_float and jnp.finfo(value.dtype).bits < 32
+    dtype, below = value.dtype, BELOW.get(ours or name, math.inf)
+    fine = _FINE.get(ours or name) if jnp.issubdtype(dtype, jnp.floating) else None
+    rounded = None if fine is None else float(np.asarray(fine).astype(dtype))
+    lossy = rounded is not None and not 0 < rounded < below
     if is_traced(value):
-        if not narrow:
+        if not lossy:
             return
         problem = (
-            f"`{call}({name}=...)` is a traced {value.dtype}, which cannot hold e.g. "
-            "0.999 and cannot be checked."
+            f"`{call}({name}=...)` is a traced {dtype}, which cannot hold e.g. {fine} "
+            "and cannot be checked."
         )
-    elif np.all((np.asarray(value, float) >= 0) & (np.asarray(value, float) < below)):
-        return
-    else:
+    elif not 0 <= float(value) < below:
         problem = _out_of_range(call, name, value, 0.0, below)
+    elif lossy and float(value) == rounded:
+        problem = (
+            f"`{call}({name}=...)` is {value} in {dtype}, which cannot hold e.g. "
+            f"{fine}."
+        )
+    else:
+        return
     hint = (
         f" Under `optax.inject_hyperparams` pass `hyperparam_dtype=jnp.float32`: it "
-        f"rounds numbers to the {value.dtype} of the parameters otherwise."
+        f"rounds numbers to the {dtype} of the parameters otherwise."
     )
-    raise ValueError(problem + (hint if narrow else ""))
+    raise ValueError(problem + (hint if lossy else ""))
+
+
+def check_state(call: str, state: Any, kind: type) -> None:
+    """Refuse what is not a state of `kind`."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"`{call}.update`: the state must be of kind `{kind.__name__}`, as `init` "
+            f"gives; got {type(state).__name__}. A checkpoint is restored into the "
+            "structure of `init(params)`, of the same options."
+        )
 
 
 def check_choice(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -102,5 +124,7 @@ def _is_scalar(value: Any) -> bool:
 def _out_of_range(
     call: str, name: str, value: Any, at_least: float, below: float
 ) -> str:
-    allowed = f"[{at_least:g}, {below:g})"
-    return f"`{call}({name}=...)` must lie in {allowed}; got {value}."
+    allowed = (
+        f"lie in [{at_least:g}, {below:g})" if at_least > -math.inf else "be finite"
+    )
+    return f"`{call}({name}=...)` must {allowed}; got {value}."

@@ -22,7 +22,7 @@ class MasterWeightsState(NamedTuple):
     Attributes:
       step: number of updates so far; an int32 scalar.
       residual: what each 16-bit parameter lacks: int8 with 24 bits, int16 with 32; of
-        other parameters an array of size 0, or a zero for a scalar.
+        other parameters a zero.
       inner_state: state of the inner transformation, which sees float32 parameters.
     """
 
@@ -43,8 +43,9 @@ def master_weights(
 
     So `w` is kept in 3 bytes (24 bits, rounded stochastically: unbiased however small
     the steps) or in 4 (32 bits: the float32 run itself). Parameters of other dtypes
-    pass through untouched. It must be the last of a chain: the updates are float32, and
-    `optax.apply_updates` lands on `p`.
+    pass through untouched. It must be the last of a chain, with conditions such as
+    `optax.apply_if_finite` inside: the updates are float32, and `optax.apply_updates`
+    lands on `p`.
 
     Args:
       inner: any optax transformation whose updates are to be added to the parameters.
@@ -232,11 +233,11 @@ def _residuals(call: str, params: PyTree, state: PyTree) -> dict[str, Array]:
         for path, residual in jax.tree_util.tree_leaves_with_path(found.residual)
     ]
     shapes = {
-        path_name(path): jnp.shape(p)
+        path_name(path): jnp.shape(p) if _is_narrow(p) else ()
         for path, p in jax.tree_util.tree_leaves_with_path(params)
     }
     for name, residual in named:
-        if name not in shapes or residual.size and residual.shape != shapes[name]:
+        if residual.shape != shapes.get(name):
             raise ValueError(
                 f"`{call}`: the state has master weights of shape {residual.shape} for "
                 f"the parameter at {name!r}; `params` has {shapes.get(name)}. Pass the "
@@ -256,9 +257,7 @@ def _is_narrow(p: Shaped) -> bool:
 def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."]:
     if _is_narrow(p):
         return constant_like(p, jnp.zeros((), RESIDUALS[bits]))
-    # An array all the same, so that the state has a leaf for each parameter.
-    shape = p.shape if isinstance(p, jax.ShapeDtypeStruct) else jnp.shape(p)
-    return jnp.zeros((*shape[:-1], 0) if shape else (), jnp.int8)
+    return jnp.zeros((), jnp.int8)  # the state has a leaf for each parameter
 
 
 def _wide(p: Shaped) -> Shaped:

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
-from ._checks import check_injected, check_number
+from ._checks import check_injected, check_number, check_state
 from ._dither import Dither
 from ._leaves import check_parameters, map_leaves
 from ._storage import (
@@ -74,7 +74,7 @@ def trace(
 
     def init(params: PyTree) -> MomentumState:
         check_parameters(call, params)
-        check_injected(call, "momentum", momentum, below=1.0)
+        check_injected(call, "momentum", momentum)
 
         def buffer(p):
             return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
@@ -85,6 +85,7 @@ def trace(
         updates: PyTree, state: MomentumState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, MomentumState]:
         del params, extra_args
+        check_state(call, state, MomentumState)
 
         def leaf_step(leaf: int, u: Inexact[Array, "*shape"], b: Array):
             b = read(call, format_, b)

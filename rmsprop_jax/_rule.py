@@ -108,7 +108,7 @@ def step(
 
 def _in_dtype(value: ArrayLike, dtype: DTypeLike) -> Scalar:
     # A Python number stays one, so that 1 - decay is rounded once.
-    return value if isinstance(value, float) else jnp.asarray(value, dtype)
+    return float(value) if isinstance(value, float) else jnp.asarray(value, dtype)
 
 
 def _weight(decay: Scalar, t: Array, dtype: DTypeLike) -> Array:

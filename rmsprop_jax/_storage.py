@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -85,10 +85,11 @@ class BFloat16(Format):
     def encode(
         self, x: Inexact[Array, "*shape"], bits: UInt32[Array, "..."]
     ) -> Inexact[Array, "*shape"]:
+        x = lift(x, jnp.float32)
         if jnp.iscomplexobj(x):
-            return x.astype(jnp.complex64)
+            return x
         # On the bits: XLA may drop a cast to bfloat16 that is followed by one back.
-        pattern = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        pattern = lax.bitcast_convert_type(x, jnp.uint32)
         magnitude = pattern & 0x7FFFFFFF
         largest, infinity = jnp.uint32(0x7F7F0000), jnp.uint32(0x7F800000)
         rounded = jnp.minimum(magnitude, largest) + (bits >> 16)
@@ -149,7 +150,7 @@ class UInt8(Format):
                 f"`UInt8.encode`: only what cannot be negative fits, such as s; got "
                 f"{x.dtype}. Keep it in `BFloat16()` or `Float32()`."
             )
-        x = x.astype(jnp.float32)
+        x = lift(x, jnp.float32)
         pattern = lax.bitcast_convert_type(x, jnp.uint32)
         rounded = ((pattern & 0x7FFFFFFF) + (bits >> 11)) >> 21
         code = jnp.clip(rounded, self._zero, self._zero + 255) - self._zero
@@ -207,21 +208,29 @@ def nearest(format_: Format, x: Array) -> Array:
 
 def read(call: str, format_: Format, stored: Array) -> Array:
     """Decode what `format_` has stored, and refuse what another has."""
-    x = format_.decode(stored)
-    wide = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.finfo(x.dtype).bits >= 32
-    if not wide or _stored_dtype(format_, x.dtype) != stored.dtype:
+    decoded_dtype(call, format_, stored)
+    return format_.decode(stored)
+
+
+def decoded_dtype(call: str, format_: Format, stored: Any) -> np.dtype:
+    """Give the dtype that `read` gives."""
+    dtype = _decoded_dtype(format_, stored.dtype)
+    if dtype is None:
         raise ValueError(
             f"`{call}`: a moment in the state is {stored.dtype}, which storage "
             f"`{format_}` does not keep. Use the `storage` that the state was made "
             "with, or take it over with `interop.storage.convert`."
         )
-    return x
+    return dtype
 
 
 @functools.cache
-def _stored_dtype(format_: Format, dtype: np.dtype) -> np.dtype:
-    like = jax.ShapeDtypeStruct((), dtype)
-    return jax.eval_shape(lambda x: nearest(format_, x), like).dtype
+def _decoded_dtype(format_: Format, stored: np.dtype) -> np.dtype | None:
+    x = jax.eval_shape(format_.decode, jax.ShapeDtypeStruct((), stored))
+    wide = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.finfo(x.dtype).bits >= 32
+    if not wide or jax.eval_shape(lambda x: nearest(format_, x), x).dtype != stored:
+        return None
+    return x.dtype
 
 
 def store(format_: Format, x: Array, dither: Dither) -> Array:
@@ -253,9 +262,12 @@ def real_dtype(dtype: DTypeLike) -> np.dtype:
 
 
 def lift(x: Inexact[Array, "*shape"], real: DTypeLike) -> Inexact[Array, "*shape"]:
-    """Cast to the real dtype of the arithmetic, or to its complex partner."""
+    """Cast to the real dtype of the arithmetic, or to its complex partner.
+
+    What is finite stays finite.
+    """
     if jnp.iscomplexobj(x):
-        return x.astype(np.promote_types(real, np.complex64))
+        return lax.complex(lift(x.real, real), lift(x.imag, real))
     largest = float(jnp.finfo(real).max)
     if largest < float(jnp.finfo(x.dtype).max):  # narrow storage of float64
         x = jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))

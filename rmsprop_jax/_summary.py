@@ -81,10 +81,17 @@ class Summary(NamedTuple):
         return table
 
     def _rows(self) -> list[dict[str, str]]:
+        found = self._by_leaf()
+        known = [
+            name for name in self._fields if any(name in x for x in found.values())
+        ]
         return [
             {"leaf": leaf or "/"}
-            | {field.replace("_", " "): _cell(x) for field, x in fields.items()}
-            for leaf, fields in self._by_leaf().items()
+            | {
+                name.replace("_", " "): _cell(fields[name]) if name in fields else ""
+                for name in known
+            }
+            for leaf, fields in found.items()
         ]
 
     def _by_leaf(self) -> dict[str, dict[str, dict[str, float]]]:

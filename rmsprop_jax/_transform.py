@@ -11,7 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
 from ._cached import cached
-from ._checks import check_choice, check_injected, check_number, is_traced
+from ._checks import (
+    check_choice,
+    check_injected,
+    check_number,
+    check_state,
+    is_traced,
+)
 from ._dither import Dither
 from ._leaves import check_kinds, check_parameters, map_leaves
 from ._rule import Rule, coefficients, step
@@ -67,7 +73,8 @@ def scale_by_rmsprop(
     The updates `u` point along the gradient: follow with `optax.scale(-learning_rate)`.
     Arithmetic is float32 (float64 for float64 parameters) whatever the dtype of
     parameters and gradients; a zero gradient gives a zero update, also where eps is 0.
-    Gradients above 2**62 in size (2**510 in float64) count as that size.
+    Gradients above 2**62 in size (2**510 in float64) count as that size. An update that
+    would overflow is the largest finite number, in each part of a complex one.
 
     Args:
       decay: weight of the past in the moving averages, in [0, 1); memory of about
@@ -119,7 +126,9 @@ def scale_by_rmsprop(
 
     def init(params: PyTree) -> RMSPropState:
         check_parameters(call, params)
-        check_injected(call, "decay", decay, below=1.0)
+        check_injected(call, "decay", decay)
+        check_injected(call, "eps", eps)
+        check_injected(call, "initial_scale", initial_scale)
         check_start(call, initial_scale, bias_correction)
 
         def second_moment(p):
@@ -139,6 +148,12 @@ def scale_by_rmsprop(
         updates: PyTree, state: RMSPropState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, RMSPropState]:
         del extra_args
+        check_state(call, state, RMSPropState)
+        if (state.m is not None) != centered:
+            raise ValueError(
+                f"`{call}(centered={centered}).update`: the state is that of centered="
+                f"{not centered}. Use the options that it was made with."
+            )
         check_kinds(call, updates, state.m if params is None else params)
         count = jnp.asarray(optax.safe_increment(state.count))
         at = functools.cache(lambda dtype: coefficients(rule, count, dtype))

@@ -22,14 +22,13 @@ from jaxtyping import PyTree
 
 from ._alias import ScalarOrSchedule, in_arithmetic, rmsprop
 from ._cached import cached
-from ._checks import check_choice, check_injected, check_number
+from ._checks import BELOW, check_choice, check_injected, check_number
 from ._clipping import clip_by_global_norm, clip_by_value, clip_by_variable_norm
 from ._complex import split_complex
 from ._dialect_facts import DIALECTS, OURS
 from ._storage import Format, find_format
 
 _AT_LEAST = {"learning_rate": -float("inf")}
-_BELOW = {"decay": 1.0, "momentum": 1.0}
 _KERAS_CLIPS = {
     "clipnorm": clip_by_variable_norm,
     "clipvalue": clip_by_value,
@@ -808,7 +807,7 @@ def _check(call: str, name: str, value: Any) -> None:
     ours = OURS.get(name, name)
     if ours == "learning_rate" and callable(value):
         return
-    at_least, below = _AT_LEAST.get(ours, 0.0), _BELOW.get(ours, float("inf"))
+    at_least, below = _AT_LEAST.get(ours, 0.0), BELOW.get(ours, float("inf"))
     check_number(call, name, value, at_least=at_least, below=below)
 
 
@@ -819,9 +818,9 @@ def _checked_at_init(
 
     def init(params: PyTree) -> Any:
         for name, value in numbers.items():
-            below = _BELOW.get(OURS.get(name, name))
-            if below is not None:
-                check_injected(call, name, value, below=below)
+            ours = OURS.get(name, name)
+            if ours != "learning_rate":
+                check_injected(call, name, value, ours)
         return tx.init(params)
 
     return optax.GradientTransformationExtraArgs(init, tx.update)

@@ -1,5 +1,7 @@
 """The benchmark measures what it says; no test here asserts a time."""
 
+import contextlib
+import functools
 import importlib.util
 import json
 
@@ -10,7 +12,7 @@ import optax
 import pytest
 
 from rmsprop_jax import bench
-from rmsprop_jax.bench import _contenders, _measure, _training, _trees
+from rmsprop_jax.bench import _contenders, _measure, _peers, _report, _training, _trees
 from rmsprop_jax.bench._contenders import CONTENDERS, REFERENCE, Contender
 
 SMALL = [(4, 3), (3,)]
@@ -28,18 +30,59 @@ def test_the_trees_are_those_of_the_models():
     assert len(_trees.gpt2()) == 148
 
 
-@pytest.mark.parametrize(
-    "name", ("rmsprop", "rmsprop, bfloat16 p, uint8", "optax.sgd", REFERENCE)
-)
-def test_contenders_move_as_the_reference_does(name):
+def check(name, contender):
+    made = _measure.Timed(
+        *_contenders.step_of(contender), _measure.CHECKED, contender.dtype
+    )
+    _measure.check(name, made, contender.like, contender.within)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_contenders_move_as_they_should(name):
     with jax.numpy_dtype_promotion("standard"):
-        _measure.check(name, CONTENDERS[name])
+        check(name, CONTENDERS[name])
 
 
-def test_what_moves_otherwise_is_not_timed():
-    wrong = Contender(lambda: optax.sgd(-1e-3))
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda: optax.rmsprop(1.1e-3),
+        lambda: optax.rmsprop(1e-3, decay=0.8),
+        lambda: optax.rmsprop(1e-3, eps=1e-4),
+        lambda: optax.adam(1e-3),
+        lambda: optax.adagrad(1e-3),
+        lambda: optax.sgd(1e-3),
+        lambda: optax.scale(float("nan")),
+    ),
+    ids=("rate", "decay", "eps", "adam", "adagrad", "sgd", "nan"),
+)
+def test_what_moves_otherwise_is_not_timed(make):
+    apart = pytest.raises(AssertionError, match="wrong does not move as optax.rmsprop")
+    with apart, jax.numpy_dtype_promotion("standard"):
+        check("wrong", Contender(make, within=0.05))
+
+
+def test_another_algorithm_must_not_climb():
     with pytest.raises(AssertionError, match="wrong does not move as"):
-        _measure.check("wrong", wrong)
+        check("wrong", Contender(lambda: optax.sgd(-1e-3), like=None))
+
+
+def test_a_peer_is_checked_from_its_first_step():
+    """A step in NumPy, as torch takes it: the parameters are overwritten."""
+    params = [np.array(x) for x in _measure.arrays(_measure.CHECKED, "f4", 0).values()]
+    g = [np.array(x) for x in _measure.arrays(_measure.CHECKED, "f4", 1).values()]
+    squares = [np.zeros_like(x) for x in params]
+
+    def step(rate):
+        for p, gradient, s in zip(params, g, squares, strict=True):
+            s[:] = 0.9 * s + 0.1 * gradient**2
+            p -= rate * gradient / np.sqrt(s + 1e-8)
+
+    for rate, fits in ((_contenders.RATE, True), (1.1 * _contenders.RATE, False)):
+        peer = _peers.PeerStep(functools.partial(step, rate), lambda: params)
+        squares[:] = [0.1 * gradient**2 for gradient in g]
+        with contextlib.nullcontext() if fits else pytest.raises(AssertionError):
+            _measure.check("numpy", peer, REFERENCE, 1e-3)
 
 
 def test_bytes_that_a_step_must_move():
@@ -91,6 +134,43 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert "optax.rmsprop" in said and "GB/s" in said
     if peers:
         assert "not measured: torch, foreach; pip install torch" in said
+
+
+def test_what_fails_or_comes_too_late_is_named(monkeypatch, tmp_path, capsys):
+    """The rest is measured, and what there is has been written."""
+    monkeypatch.setitem(_trees.TREES, "small", SMALL)
+    monkeypatch.setattr(_measure, "LARGE", 1000)
+    measure = bench.measure
+
+    def fails(tree, shapes, name, *rest):
+        if name == "rmsprop":
+            raise MemoryError("no memory")
+        return measure(tree, shapes, name, *rest)
+
+    monkeypatch.setattr(bench, "measure", fails)
+    found = tmp_path / "found.json"
+    arguments = ["--trees", "small", "--peers", "--rounds", "3", "--json", str(found)]
+    arguments += ["--contenders", "rmsprop", REFERENCE]
+    assert bench.main(arguments) == 0
+    kept = json.loads(found.read_text())
+    assert [row["contender"] for row in kept["rows"]] == [REFERENCE]
+    assert kept["not_measured"] == {"rmsprop on small": "MemoryError: no memory"}
+    assert bench.main([*arguments, "--minutes", "0"]) == 0
+    kept = json.loads(found.read_text())
+    assert kept["rows"] == [] and len(kept["not_measured"]) == 2
+    assert "optax.rmsprop on small; 0 minutes were over" in capsys.readouterr().out
+
+
+def test_rounds_must_be_positive(capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["--rounds", "0"])
+    assert "--rounds: must be at least 1; got 0" in capsys.readouterr().err
+
+
+def test_json_has_no_nan(tmp_path):
+    _report.write_json(tmp_path / "x.json", {"rows": [{"a": float("nan"), "b": 1.5}]})
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert found["rows"] == [{"a": None, "b": 1.5}]
 
 
 def torch_is_there():

@@ -1,5 +1,6 @@
 """Every number against its definition, in float64 NumPy."""
 
+import io
 import itertools
 import math
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from rich.console import Console
 
 import rmsprop_jax
 from rmsprop_jax import diagnostics, rmsprop
@@ -242,6 +244,11 @@ def test_the_state_is_found(name):
     assert_quantiles(rate["a"], RATE / np.sqrt(0.1 * np.array([1.0, 4.0, 16.0]) + 1e-8))
     assert ("rmsprop/b/at_eps" in got) == (name not in ("masked", "partition"))
     assert got["rmsprop/b/held"] == 0
+    summary = diagnostics.summary(state, RATE, gradients=params)
+    lines = str(summary).splitlines()
+    held = lines[0].index("held")  # stands under its heading, also where others lack
+    assert [line[held:].split()[0] for line in lines[1:3]] == ["0%", "0%"]
+    Console(file=io.StringIO()).print(summary)
 
 
 def test_a_rate_may_come_from_the_state():

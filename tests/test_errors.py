@@ -5,10 +5,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
-from rmsprop_jax import rmsprop, scale_by_rmsprop
+from rmsprop_jax import dialects, rmsprop, scale_by_rmsprop
 
 AT_CONSTRUCTION = [
     (dict(decay=1.5), ValueError, r"decay=.*\[0, 1\); got 1.5.*optax.scale_by_rss"),
@@ -69,6 +70,44 @@ def test_a_number_injected_out_of_range_is_checked_at_init():
     tx = optax.inject_hyperparams(rmsprop)(0.1, momentum=0.9999)
     with pytest.raises(ValueError, match=r"momentum=.*hyperparam_dtype=jnp.float32"):
         tx.init(jnp.ones(2, jnp.bfloat16))
+
+
+@pytest.mark.parametrize("name", ("eps", "initial_scale", "weight_decay"))
+def test_a_negative_number_injected_is_checked_at_init(name):
+    tx = optax.inject_hyperparams(rmsprop)(0.1, **{name: -1.0})
+    with pytest.raises(ValueError, match=rf"{name}=.*\[0, inf\); got -1.0"):
+        tx.init(jnp.ones(2))
+
+
+def test_an_eps_that_vanishes_in_float16_is_refused():
+    """The default one too: it is injected with the others."""
+    half = jnp.full(2, 1e-6, jnp.float16)
+    with pytest.raises(ValueError, match=r"eps=.* is 0.0 in float16.*hyperparam_dtype"):
+        optax.inject_hyperparams(rmsprop)(0.1, decay=0.5).init(half)
+    with pytest.raises(ValueError, match=r"epsilon=.* is 0.0 in float16"):
+        optax.inject_hyperparams(dialects.keras)(0.1, rho=0.5, epsilon=1e-9).init(half)
+    with pytest.raises(ValueError, match=r"eps=.* is a traced float16.*1e-08"):
+        jax.jit(lambda eps: scale_by_rmsprop(eps=eps).init(half))(jnp.float16(1e-3))
+    wide = optax.inject_hyperparams(rmsprop, hyperparam_dtype=jnp.float32)(0.1)
+    u, _ = wide.update(half, wide.init(half))
+    np.testing.assert_allclose(u, rmsprop(0.1).update(half, rmsprop(0.1).init(half))[0])
+    optax.inject_hyperparams(rmsprop)(0.1, decay=0.5).init(half.astype(jnp.bfloat16))
+
+
+def test_a_state_of_other_options_is_refused():
+    """Kind by kind: what was centered, and what is no such state."""
+    g = jnp.ones(2)
+    for centered in (True, False):
+        tx, other = (scale_by_rmsprop(centered=x) for x in (centered, not centered))
+        with pytest.raises(
+            ValueError, match=f"state is that of centered={not centered}"
+        ):
+            tx.update(g, other.init(g))
+    one = rmsprop(0.1, momentum=0.9)
+    other = rmsprop(0.1, momentum=0.9, lr_in_momentum=False)
+    code = "MomentumState`, as `init` gives; got EmptyState"
+    with pytest.raises(TypeError, match=code):
+        one.update(g, other.init(g))
 
 
 PARAMETERS = [

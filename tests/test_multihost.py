@@ -108,7 +108,10 @@ def test_two_processes_train_as_one(undisturbed, tmp_path):
 
 @pytest.mark.parametrize("victim", (1, pytest.param(0, marks=pytest.mark.long)))
 def test_a_killed_process_ends_the_job_which_restarts(victim, undisturbed, tmp_path):
-    """SIGKILL: the other ends by itself, with a message; then both go on."""
+    """SIGKILL: the other ends by itself, with a message; then both go on.
+
+    The message is of who notices first: the script, JAX's heartbeat or Gloo's sockets.
+    """
     first = tmp_path / "saved" / str(EVERY)
     with two_processes(tmp_path) as started:
         limit = time.monotonic() + LIMIT
@@ -119,6 +122,7 @@ def test_a_killed_process_ends_the_job_which_restarts(victim, undisturbed, tmp_p
         started[victim].send_signal(signal.SIGKILL)
         assert started[1 - victim].wait(5 * HEARTBEAT) != 0
     message = (tmp_path / f"log{1 - victim}").read_text()
-    assert "stops, as the step failed" in message or "another task died" in message
+    noticed = ("stops, as the step failed", "another task died", "gloo::EnforceNotMet")
+    assert any(said in message for said in noticed), message[-2000:]
     assert "going on from step" in finish(tmp_path)
     check_equal(end(tmp_path, undisturbed), undisturbed)

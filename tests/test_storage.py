@@ -417,6 +417,33 @@ def test_nonfinite_gradients(storage, centered, bad):
         chex.assert_trees_all_equal(held[1][1].m[2], held[0][1].m[2])
 
 
+def test_what_is_finite_in_64_bits_stays_so(x64):
+    """Real and complex, in the state and on the way to it."""
+    bits = jnp.uint32(0xFFFFFFFF)
+    for format_ in (BFloat16(), UInt8()):
+        kept = format_.decode(format_.encode(jnp.float64(1e300), bits))
+        assert np.isfinite(kept) and kept > 1e5
+    z = BFloat16().encode(jnp.complex128(1e300 - 1e300j), bits)
+    assert z.dtype == jnp.complex64 and np.isfinite(z)
+    g = jnp.array([1e300 + 0j, 1e300j, -1e300])
+    tx = scale_by_rmsprop(storage="bfloat16")
+    u, state = tx.update(g, tx.init(g))
+    np.testing.assert_allclose(u, [10**0.5, 10**0.5 * 1j, -(10**0.5)], rtol=1e-6)
+    assert np.all(np.isfinite(state.s))
+
+
+@pytest.mark.parametrize("make", (float, np.float64, np.float32))
+def test_the_kind_of_a_number_does_not_change_the_state(x64, make):
+    """A NumPy float64 is a Python float too, but promotes."""
+    p = jnp.ones(3, jnp.float32)
+    numbers = dict(decay=0.9, eps=1e-8, momentum=0.9, weight_decay=1e-4)
+    tx = rmsprop(make(0.1), **{k: make(v) for k, v in numbers.items()})
+    state = tx.init(p)
+    u, after = tx.update(p, state, p)
+    assert u.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
 @every_narrow
 def test_float64_leaves_compute_in_float32_and_saturate(x64, storage):
     g = jnp.asarray([1.0, 1e50, -1e50, 1e-60, jnp.inf])

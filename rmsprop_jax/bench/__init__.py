@@ -1,12 +1,16 @@
 """`python -m rmsprop_jax bench`: one jitted, donated step, beside what others do."""
 
 import argparse
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from . import _contenders, _trees
-from ._contenders import BANDWIDTHS, CONTENDERS
-from ._measure import Row, Timed, bandwidth, check, compare, measure, reference
+from ._contenders import BANDWIDTHS, CONTENDERS, REFERENCE
+from ._measure import CHECKED, Row, bandwidth, check, compare, compiled, measure
 from ._peers import PEERS, missing
 from ._report import markdown, plot, table, write_json
 from ._training import MODELS, measure_training, whole_step
@@ -23,77 +27,137 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError:
         print('the benchmark needs rich: `pip install "rmsprop_jax[bench]"`.')
         return 1
-    console, quick = Console(), arguments.suite == "quick"
+    console = Console()
     console = console if console.is_terminal else Console(width=150)
-    names = arguments.contenders or list(_contenders.QUICK if quick else CONTENDERS)
-    trees = list(_trees.QUICK if quick else _trees.TREES)
-    models = [] if quick else list(MODELS)
-    if arguments.trees:
-        trees = [tree for tree in _trees.TREES if tree in arguments.trees]
-        models = [model for model in MODELS if model in arguments.trees]
-    absent = missing(arguments.peers)
-    peers = [name for name in arguments.peers if name not in absent]
-    total = len(trees) * (len(names) + len(peers)) + len(models) * len(TRAINED)
-    rows: list[Row] = []
+    names, trees, models = _chosen(arguments)
+    peers = list(arguments.peers)
+    checked = list(dict.fromkeys([*names, *(TRAINED if models else ())]))
+    total = len(checked) + len(trees) * len(names) + len(models) * len(TRAINED)
+    total += (1 + len(trees)) * len(peers)
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("checking", total=len(names) + total)
-
-        def done(what: str) -> None:
-            progress.update(task, advance=1, description=what)
-
-        for name in names:
-            check(name, CONTENDERS[name])
-            done(f"checked {name}")
-        speeds = {
+        task = progress.add_task("checking", total=total)
+        results = _Results(
+            arguments, lambda what: progress.update(task, advance=1, description=what)
+        )
+        for name in checked:
+            contender = CONTENDERS[name]
+            check(name, compiled(name, CHECKED), contender.like, contender.within)
+            results.advance(f"checked {name}")
+        peers = [name for name in peers if results.check_peer(name)]
+        results.bandwidths |= {
             name: bandwidth(step, bytes_, arguments.rounds)
             for name, (bytes_, step) in BANDWIDTHS.items()
         }
         for tree in trees:
-            found, shapes = [], _trees.TREES[tree]
-            first = reference(shapes)
-            for name in names:
-                found.append(measure(tree, shapes, name, first, arguments.rounds))
-                done(f"{tree}: {name}")
-            for name in peers:
-                found.append(_measure_peer(tree, name, first, arguments.rounds, absent))
-                done(f"{tree}: {name}")
-            found = [row for row in found if row is not None]
-            console.print(table(tree, found, speeds))
-            rows += found
+            results.time_tree(tree, names, peers)
+            console.print(table(tree, results.of(tree), results.bandwidths))
         for model in models:
-            found, rounds = [], max(arguments.rounds // 4, 5)
-            first = whole_step(model)
-            for name in TRAINED:
-                found.append(measure_training(model, name, first, rounds))
-                done(f"{model}: {name}")
-            console.print(table(model, found, {}))
-            rows += found
-    console.print(
-        "  ".join(f"{name}: {speed:.1f} GB/s" for name, speed in speeds.items())
-    )
-    for name, how in absent.items():
-        console.print(f"not measured: {name}; {how}")
-    if arguments.json:
-        kept = [row._asdict() for row in rows]
-        results = {"bandwidths": speeds, "not_measured": absent, "rows": kept}
-        write_json(arguments.json, results)
-    if arguments.markdown:
-        arguments.markdown.write_text(markdown(rows, speeds))
-    if arguments.plot:
-        plot(arguments.plot, rows)
+            results.time_model(model)
+            console.print(table(model, results.of(model), {}))
+    speeds = results.bandwidths.items()
+    console.print("  ".join(f"{name}: {speed:.1f} GB/s" for name, speed in speeds))
+    for name, why in results.not_measured.items():
+        console.print(f"not measured: {name}; {why}")
     return 0
 
 
-def _measure_peer(
-    tree: str, name: str, first: Timed, rounds: int, absent: dict[str, str]
-) -> Row | None:
-    """Time a peer beside the reference; what fails is noted with its reason."""
-    shapes = _trees.TREES[tree]
-    try:
-        return compare(tree, shapes, name, PEERS[name][1](shapes), first, rounds)
-    except Exception as error:
-        absent[f"{name} on {tree}"] = f"{type(error).__name__}: {error}".split("\n")[0]
-        return None
+class _Results:
+    """The rows as they come, and the reasons of those that do not."""
+
+    def __init__(self, arguments: Any, advance: Callable[[str], None]):
+        self.arguments, self.advance = arguments, advance
+        self.rows: list[Row] = []
+        self.bandwidths: dict[str, float] = {}
+        self.not_measured = missing(arguments.peers)
+        self.end = time.monotonic() + 60 * arguments.minutes
+
+    def of(self, tree: str) -> list[Row]:
+        return [row for row in self.rows if row.tree == tree]
+
+    def check_peer(self, name: str) -> bool:
+        """Tell whether a peer is there, and moves as it should."""
+        peer, like = PEERS[name], REFERENCE if PEERS[name].within else None
+        if name not in self.not_measured:
+            self._try(
+                name, lambda: check(name, peer.make(CHECKED), like, peer.within or 0.0)
+            )
+        self.advance(f"checked {name}")
+        return name not in self.not_measured
+
+    def time_tree(self, tree: str, names: list[str], peers: list[str]) -> None:
+        """Time every contender on one tree, beside one copy of the reference."""
+        shapes, rounds = _trees.TREES[tree], self.arguments.rounds
+        first = functools.cache(lambda: compiled(REFERENCE, shapes))
+
+        def ours(name: str) -> Row:
+            return measure(tree, shapes, name, first(), rounds)
+
+        def theirs(name: str) -> Row:
+            made = PEERS[name].make(shapes)
+            return compare(tree, shapes, name, made, first(), rounds)
+
+        self._add(tree, names, ours)
+        self._add(tree, peers, theirs)
+        self._write()
+
+    def time_model(self, model: str) -> None:
+        """Time whole training steps."""
+        rounds = max(self.arguments.rounds // 4, 5)
+        first = functools.cache(lambda: whole_step(model))
+        self._add(
+            model, TRAINED, lambda name: measure_training(model, name, first(), rounds)
+        )
+        self._write()
+
+    def _add(self, tree: str, names: Iterable[str], row: Callable[[str], Row]) -> None:
+        for name in names:
+            what = f"{name} on {tree}"
+            if time.monotonic() > self.end:
+                self.not_measured[what] = (
+                    f"{self.arguments.minutes:g} minutes were over"
+                )
+            else:
+                self._try(what, lambda name=name: self.rows.append(row(name)))
+            self.advance(f"{tree}: {name}")
+
+    def _try(self, what: str, do: Callable[[], None]) -> None:
+        """Note what fails, with its reason, and go on."""
+        try:
+            do()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            self.not_measured[what] = reason
+
+    def _write(self) -> None:
+        """Write what there is, so that a run that is cut off leaves that."""
+        to = self.arguments
+        if to.json:
+            kept = [row._asdict() for row in self.rows]
+            found = {"bandwidths": self.bandwidths, "not_measured": self.not_measured}
+            write_json(to.json, {**found, "rows": kept})
+        if to.markdown:
+            to.markdown.write_text(markdown(self.rows, self.bandwidths))
+        if to.plot and self.rows:
+            plot(to.plot, self.rows)
+
+
+def _chosen(arguments: Any) -> tuple[list[str], list[str], list[str]]:
+    """Give the contenders, the trees and the models that are trained."""
+    quick = arguments.suite == "quick"
+    names = arguments.contenders or (_contenders.QUICK if quick else CONTENDERS)
+    trees = _trees.QUICK if quick else _trees.TREES
+    models = () if quick else MODELS
+    if arguments.trees:
+        trees = [tree for tree in _trees.TREES if tree in arguments.trees]
+        models = [model for model in MODELS if model in arguments.trees]
+    return list(names), list(trees), list(models)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
+    return number
 
 
 def _parse(argv: list[str] | None) -> Any:
@@ -116,7 +180,12 @@ def _parse(argv: list[str] | None) -> Any:
     parser.add_argument(
         "--peers", nargs="*", choices=list(PEERS), default=list(PEERS), metavar="PEER"
     )
-    parser.add_argument("--rounds", type=int, default=30, help="timed steps of each")
+    parser.add_argument(
+        "--rounds", type=_positive, default=30, help="timed steps of each"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="start no row after these"
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     parser.add_argument("--plot", type=Path, help="draw the ratios to this file")

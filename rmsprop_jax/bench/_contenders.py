@@ -1,5 +1,6 @@
 """What is timed: transformations of ours and of optax, and two bandwidths."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import optax
 
 from .._alias import rmsprop
 from .._master_weights import master_weights
+from .._storage import UInt8
 
 RATE = 1e-3
 REFERENCE = "optax.rmsprop"
@@ -21,17 +23,28 @@ class Contender(NamedTuple):
       make: builds the transformation; None where one pass over memory is timed.
       dtype: of parameters and gradients.
       state_bytes: what it keeps for each parameter between steps.
+      like: the contender of the same equations, in float32; None for another algorithm.
+      within: how far the two may be apart, over the distance they moved.
     """
 
     make: Callable[[], optax.GradientTransformation] | None
     dtype: Any = jnp.float32
     state_bytes: float = 4
+    like: str | None = REFERENCE
+    within: float = 1e-5
 
     @property
     def bytes_moved(self) -> float:
         """Read gradient, parameter and state once; write the last two."""
         size = jnp.dtype(self.dtype).itemsize
         return 3.0 * size + 2 * self.state_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class ToNearest(UInt8):
+    """One byte without the bits of chance, to tell what those cost."""
+
+    stochastic = False
 
 
 def _ours(**options: Any) -> Callable[[], optax.GradientTransformation]:
@@ -43,27 +56,37 @@ def _master(bits: int) -> Callable[[], optax.GradientTransformation]:
 
 
 half = jnp.bfloat16
+CENTERED, MOMENTUM = "optax.rmsprop, centered", "optax.rmsprop, momentum"
 CONTENDERS: dict[str, Contender] = {
     REFERENCE: Contender(lambda: optax.rmsprop(RATE)),
     "optax.rmsprop again": Contender(lambda: optax.rmsprop(RATE)),
     "rmsprop": Contender(_ours()),
-    "rmsprop, uint8": Contender(_ours(storage="uint8"), state_bytes=1),
-    "rmsprop, bfloat16 p, uint8": Contender(_ours(storage="uint8"), half, 1),
-    "optax.sgd": Contender(lambda: optax.sgd(RATE), state_bytes=0),
-    "rmsprop, bfloat16": Contender(_ours(storage="bfloat16"), state_bytes=2),
-    "rmsprop, eps outside": Contender(_ours(eps_in_sqrt=False)),
-    "rmsprop, centered": Contender(_ours(centered=True), state_bytes=8),
-    "optax.rmsprop, centered": Contender(
-        lambda: optax.rmsprop(RATE, centered=True), state_bytes=8
+    "rmsprop, uint8": Contender(_ours(storage="uint8"), state_bytes=1, within=0.05),
+    "rmsprop, bfloat16 p, uint8": Contender(
+        _ours(storage="uint8"), half, 1, within=0.05
     ),
-    "rmsprop, momentum": Contender(_ours(momentum=0.9), state_bytes=8),
-    "optax.rmsprop, momentum": Contender(
-        lambda: optax.rmsprop(RATE, momentum=0.9), state_bytes=8
+    "optax.sgd": Contender(lambda: optax.sgd(RATE), state_bytes=0, like=None),
+    "rmsprop, bfloat16": Contender(
+        _ours(storage="bfloat16"), state_bytes=2, within=0.01
     ),
-    "rmsprop, bfloat16 p": Contender(_ours(), half),
-    "optax.rmsprop, bfloat16 p": Contender(lambda: optax.rmsprop(RATE), half, 2),
-    "master_weights 24, uint8": Contender(_master(24), half, 2),
-    "master_weights 32, uint8": Contender(_master(32), half, 3),
+    "rmsprop, uint8 to nearest": Contender(
+        _ours(storage=ToNearest()), state_bytes=1, within=0.05
+    ),
+    "rmsprop, eps outside": Contender(_ours(eps_in_sqrt=False), within=0.01),
+    "rmsprop, centered": Contender(_ours(centered=True), state_bytes=8, like=CENTERED),
+    CENTERED: Contender(
+        lambda: optax.rmsprop(RATE, centered=True), state_bytes=8, like=CENTERED
+    ),
+    "rmsprop, momentum": Contender(_ours(momentum=0.9), state_bytes=8, like=MOMENTUM),
+    MOMENTUM: Contender(
+        lambda: optax.rmsprop(RATE, momentum=0.9), state_bytes=8, like=MOMENTUM
+    ),
+    "rmsprop, bfloat16 p": Contender(_ours(), half, within=0.05),
+    "optax.rmsprop, bfloat16 p": Contender(
+        lambda: optax.rmsprop(RATE), half, 2, within=0.05
+    ),
+    "master_weights 24, uint8": Contender(_master(24), half, 2, within=0.05),
+    "master_weights 32, uint8": Contender(_master(32), half, 3, within=0.05),
     "optax.flatten(optax.rmsprop)": Contender(
         lambda: optax.flatten(optax.rmsprop(RATE))
     ),

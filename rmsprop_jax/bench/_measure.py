@@ -1,17 +1,19 @@
 """Timing in pairs: a contender and the reference, taking turns."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._contenders import CONTENDERS, REFERENCE, Contender, step_of
+from ._contenders import CONTENDERS, REFERENCE, step_of
 from ._trees import Shapes
 
 WARM_UP = 3
+CHECKED: Shapes = [(64, 64), (64,)]
+CHECKED_STEPS = 3
 LARGE = 2**25  # elements of the leaf that bandwidths are measured on
 
 
@@ -60,6 +62,13 @@ class Timed:
         jax.block_until_ready((self.params, self.state))
         self.seconds.append(time.perf_counter() - start)
 
+    def displacement(self) -> np.ndarray:
+        """Take the steps of `check`, from zero, where all dtypes are fine enough."""
+        self.params = jax.tree.map(jnp.zeros_like, self.params)
+        for _ in range(CHECKED_STEPS):
+            self.run()
+        return flat(self.params.values())
+
     @property
     def state_bytes(self) -> int:
         return sum(x.nbytes for x in jax.tree.leaves(self.state))
@@ -77,6 +86,11 @@ def arrays(shapes: Shapes, dtype: Any, seed: int) -> dict[str, jax.Array]:
         f"{k:04d}": jax.random.normal(key, shape, jnp.float32).astype(dtype)
         for k, (key, shape) in enumerate(zip(keys, shapes, strict=True))
     }
+
+
+def flat(leaves: Iterable[Any]) -> np.ndarray:
+    """Put all numbers of some arrays into one vector."""
+    return np.concatenate([np.ravel(np.asarray(x, np.float32)) for x in leaves])
 
 
 def take_turns(one: Any, other: Any, rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,16 +111,13 @@ def ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
 
 def measure(tree: str, shapes: Shapes, name: str, other: Timed, rounds: int) -> Row:
     """Time one contender beside the reference on one tree."""
-    contender = CONTENDERS[name]
-    timed = Timed(*step_of(contender), shapes, contender.dtype)
-    moved = contender.bytes_moved
-    return compare(tree, shapes, name, timed, other, rounds, moved)
+    moved = CONTENDERS[name].bytes_moved
+    return compare(tree, shapes, name, compiled(name, shapes), other, rounds, moved)
 
 
-def reference(shapes: Shapes) -> Timed:
-    """Compile the step that all others are compared with."""
-    first = CONTENDERS[REFERENCE]
-    return Timed(*step_of(first), shapes, first.dtype)
+def compiled(name: str, shapes: Shapes) -> Timed:
+    """Compile the step of a contender."""
+    return Timed(*step_of(CONTENDERS[name]), shapes, CONTENDERS[name].dtype)
 
 
 def compare(
@@ -143,20 +154,20 @@ def bandwidth(step: Callable[..., Any], bytes_: float, rounds: int) -> float:
     return bytes_ * LARGE / float(np.median(timed.seconds[WARM_UP:])) / 1e9
 
 
-def check(name: str, contender: Contender) -> None:
-    """Refuse to time what does not follow the reference for three steps."""
-    shapes: Shapes = [(64, 64), (64,)]
-    ends = []
-    for each in (contender, CONTENDERS[REFERENCE]):
-        init, step = step_of(each)
-        params, gradients = arrays(shapes, each.dtype, 0), arrays(shapes, each.dtype, 1)
-        start, state = params, init(params)
-        for _ in range(3):
-            params, state = jax.jit(step)(params, state, gradients)
-        moved = jax.tree.map(
-            lambda a, b: a.astype("f4") - b.astype("f4"), params, start
+def check(name: str, made: Any, like: str | None, within: float) -> None:
+    """Refuse to time what goes elsewhere than the contender `like`.
+
+    `made` is the step on the shapes `CHECKED`. Without `like`, another algorithm must
+    at least not lead away from the goal of the reference.
+    """
+    got = made.displacement()
+    want = compiled(like or REFERENCE, CHECKED).displacement()
+    if like is None:
+        apart, within = -np.dot(got, want), 0.0
+    else:
+        apart = np.linalg.norm(got - want) / np.linalg.norm(want)
+    if not apart <= within:
+        raise AssertionError(
+            f"{name} does not move as {like or REFERENCE} does: {apart:.2g} apart, "
+            f"{within:g} allowed."
         )
-        ends.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(moved)]))
-    got, want = ends
-    if not np.all(np.isfinite(got)) or np.dot(got, want) <= 0:
-        raise AssertionError(f"{name} does not move as {REFERENCE} does.")

@@ -2,18 +2,17 @@
 
 import importlib.util
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ._contenders import RATE
-from ._measure import Timed, arrays
+from ._measure import CHECKED_STEPS, Timed, arrays, flat
 from ._trees import Shapes
 
-# Name: the package it needs, how to get that, and what builds its step.
 INSTALL = {
     "torch": "pip install torch==2.13.0",
     "bitsandbytes": "pip install bitsandbytes (with torch; CUDA)",
@@ -22,22 +21,36 @@ INSTALL = {
 }
 
 
-class Peer:
-    """A step of another framework, and its times; its memory is not measured."""
+class PeerStep:
+    """A step of another framework, and its times; its memory is not measured.
+
+    Args:
+      step: takes one step, to the end of its computation; the first one compiles.
+      params: reads the parameters.
+    """
 
     state_bytes, temporary_bytes = float("nan"), -1
 
-    def __init__(self, step: Callable[[], Any], compile_seconds: float = 0.0):
-        self.step, self.compile_seconds = step, compile_seconds
+    def __init__(self, step: Callable[[], Any], params: Callable[[], Iterable[Any]]):
+        self.step, self.params = step, params
         self.seconds: list[float] = []
+        self.start = flat(params())
+        self.run()
+        self.compile_seconds = self.seconds.pop()
 
     def run(self) -> None:
         start = time.perf_counter()
         self.step()
         self.seconds.append(time.perf_counter() - start)
 
+    def displacement(self) -> np.ndarray:
+        """Take the steps of `check`, the first of which is taken."""
+        for _ in range(CHECKED_STEPS - 1):
+            self.run()
+        return flat(self.params()) - self.start
 
-def torch_peer(shapes: Shapes, **options: Any) -> Peer:
+
+def torch_peer(shapes: Shapes, **options: Any) -> PeerStep:
     """`torch.optim.RMSprop` on the device that torch has."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -48,10 +61,10 @@ def torch_peer(shapes: Shapes, **options: Any) -> Peer:
         p.grad = g
     optimizer = torch.optim.RMSprop(params, RATE, alpha=0.9, **options)
     step = torch.compile(optimizer.step) if compiled else optimizer.step
-    return _synchronized(torch, device, step)
+    return _synchronized(torch, params, step)
 
 
-def bitsandbytes_peer(shapes: Shapes) -> Peer:
+def bitsandbytes_peer(shapes: Shapes) -> PeerStep:
     """`bitsandbytes.optim.RMSprop8bit`."""
     import bitsandbytes  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
@@ -60,10 +73,10 @@ def bitsandbytes_peer(shapes: Shapes) -> Peer:
     for p, g in zip(params, gradients, strict=True):
         p.grad = g
     optimizer = bitsandbytes.optim.RMSprop8bit(params, RATE, alpha=0.9)
-    return _synchronized(torch, "cuda", optimizer.step)
+    return _synchronized(torch, params, optimizer.step)
 
 
-def keras_peer(shapes: Shapes) -> Peer:
+def keras_peer(shapes: Shapes) -> PeerStep:
     """`keras.optimizers.RMSprop` on JAX: its stateless step, jitted and donated."""
     import keras  # pyright: ignore[reportMissingImports]
 
@@ -78,13 +91,12 @@ def keras_peer(shapes: Shapes) -> Peer:
     def apply(values: Any, state: Any) -> Any:
         return optimizer.stateless_apply(state, gradients, values)
 
-    start = time.perf_counter()
-    jitted = jax.jit(apply, donate_argnums=(0, 1)).lower(*kept).compile()
+    jitted = jax.jit(apply, donate_argnums=(0, 1))
 
     def step() -> None:
         kept[:] = jax.block_until_ready(jitted(*kept))
 
-    return Peer(step, time.perf_counter() - start)
+    return PeerStep(step, lambda: kept[0])
 
 
 def flashoptim_peer(shapes: Shapes, name: str) -> Timed:
@@ -96,26 +108,38 @@ def flashoptim_peer(shapes: Shapes, name: str) -> Timed:
     return Timed(tx.init, tx.step, shapes, jnp.bfloat16)
 
 
-PEERS: dict[str, tuple[str, Callable[[Shapes], Peer | Timed]]] = {
-    "torch, single": ("torch", lambda shapes: torch_peer(shapes, foreach=False)),
-    "torch, foreach": ("torch", lambda shapes: torch_peer(shapes, foreach=True)),
-    "torch.compile": ("torch", lambda shapes: torch_peer(shapes, compiled=True)),
-    "bitsandbytes 8-bit": ("bitsandbytes", bitsandbytes_peer),
-    "keras on JAX": ("keras", keras_peer),
-    "flashoptim SGD, 24": (
-        "flashoptim_jax",
-        lambda shapes: flashoptim_peer(shapes, "flash_sgd"),
+class Peer(NamedTuple):
+    """What is timed where its package is installed.
+
+    Attributes:
+      package: what it is imported from.
+      make: builds its step.
+      within: as of a `Contender`, from the reference; None for another algorithm.
+    """
+
+    package: str
+    make: Callable[[Shapes], PeerStep | Timed]
+    within: float | None = 0.01
+
+
+PEERS: dict[str, Peer] = {
+    "torch, single": Peer("torch", lambda shapes: torch_peer(shapes, foreach=False)),
+    "torch, foreach": Peer("torch", lambda shapes: torch_peer(shapes, foreach=True)),
+    "torch.compile": Peer("torch", lambda shapes: torch_peer(shapes, compiled=True)),
+    "bitsandbytes 8-bit": Peer("bitsandbytes", bitsandbytes_peer, 0.3),
+    "keras on JAX": Peer("keras", keras_peer),
+    "flashoptim SGD, 24": Peer(
+        "flashoptim_jax", lambda shapes: flashoptim_peer(shapes, "flash_sgd"), None
     ),
-    "flashoptim AdamW, 24": (
-        "flashoptim_jax",
-        lambda shapes: flashoptim_peer(shapes, "flash_adamw"),
+    "flashoptim AdamW, 24": Peer(
+        "flashoptim_jax", lambda shapes: flashoptim_peer(shapes, "flash_adamw"), None
     ),
 }
 
 
 def missing(names: list[str]) -> dict[str, str]:
     """Name the peers that are not installed, and how to get them."""
-    packages = {name: PEERS[name][0] for name in names}
+    packages = {name: PEERS[name].package for name in names}
     return {
         name: INSTALL[package]
         for name, package in packages.items()
@@ -128,12 +152,10 @@ def _tensors(torch: Any, shapes: Shapes, seed: int, device: str) -> list[Any]:
     return [torch.from_numpy(np.array(x)).to(device) for x in made]
 
 
-def _synchronized(torch: Any, device: str, step: Callable[[], Any]) -> Peer:
+def _synchronized(torch: Any, params: list[Any], step: Callable[[], Any]) -> PeerStep:
     def run() -> None:
         step()
-        if device == "cuda":
+        if params[0].is_cuda:
             torch.cuda.synchronize()
 
-    start = time.perf_counter()
-    run()  # makes the state, and compiles
-    return Peer(run, time.perf_counter() - start)
+    return PeerStep(run, lambda: [p.cpu() for p in params])

@@ -3,14 +3,18 @@
 import json
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 
 from ._measure import Row
 
+PACKAGES = (
+    *("rmsprop_jax", "jax", "jaxlib", "optax"),
+    *("torch", "bitsandbytes", "keras", "flashoptim-jax"),
+)
 COLUMNS = (
     ("contender", "contender", "{}"),
     ("ms", "milliseconds", "{:.2f}"),
@@ -31,10 +35,27 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "backend": device.platform,
+        "processor": _processor(),
         "python": platform.python_version(),
-        "jax": jax.__version__,
-        "optax": optax.__version__,
+        **{name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def _processor() -> str:
+    """Name the model where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [x.split(": ", 1)[1] for x in lines if x.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def table(tree: str, rows: list[Row], bandwidths: dict[str, float]) -> Any:
@@ -88,7 +109,11 @@ def _cells(row: Row, bandwidths: dict[str, float]) -> list[str]:
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
-    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+    """Write what was found; what was not measured is null."""
+    found = jax.tree.map(
+        lambda x: None if x != x else x, {"machine": machine(), **results}
+    )
+    path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
 def plot(path: Path, rows: list[Row]) -> None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .._storage import Format, find_format, nearest, signed
+from .._storage import Format, decoded_dtype, find_format, nearest, signed
+from .._storage import read as _decode
 from ._mapping import path_name
 
 # Field by field of every state class that is read or written. By name, since some of
@@ -28,6 +29,8 @@ _FIELDS: dict[str, dict[str, str]] = {
     "optax.InjectStatefulHyperparamsState": {"count": "count"},
     "optax.MultiStepsState": {"gradient_step": "count"},
 }
+
+_TABLE = "rmsprop_jax.TableState"  # its rows are as old as their last touch
 
 Slots = dict[str, dict[str, Any]]
 Visit = Callable[[str, str, str, Any], Any]
@@ -82,24 +85,37 @@ def decode(
 ) -> dict[str, np.ndarray]:
     """Read the arrays of a slot of ours, at the precision of the arithmetic."""
     format_ = _format(call, storage, slot)
-    for x in stored.values():
-        _check_format(call, format_, x)
-    return {path: np.asarray(format_.decode(x)) for path, x in stored.items()}
+    return {path: np.asarray(_decode(call, format_, x)) for path, x in stored.items()}
 
 
 def convert(
     call: str, state: PyTree, before: str | Format, after: str | Format
 ) -> PyTree:
     """Store the arrays of the slots of ours in another format."""
+    if any(_class(node) == _TABLE for node in _nodes(state)):
+        raise ValueError(
+            f"`{call}`: a TableState of `sparse.rmsprop` is not converted. Take it "
+            "out of the state, and go on with the `storage` that it was made with."
+        )
+    check_ours(call, state)
 
     def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
         if slot == "count" or owner.startswith("optax."):
             return leaf
         old, new = _format(call, before, slot), _format(call, after, slot)
-        _check_format(call, old, leaf)
-        return nearest(new, old.decode(leaf))
+        return nearest(new, _decode(call, old, leaf))
 
     return _map_slots(visit, state)
+
+
+def check_ours(call: str, state: PyTree) -> None:
+    """Refuse a state without an `RMSPropState` in it."""
+    if not any("s" in _fields(node).values() for node in _nodes(state)):
+        raise ValueError(
+            f"`{call}`: there is no RMSPropState in this state; got "
+            f"{type(state).__name__}. Pass what `init` of a transformation with "
+            "`rmsprop` or `scale_by_rmsprop` in it gives."
+        )
 
 
 def _format(call: str, storage: str | Format, slot: str) -> Format:
@@ -109,25 +125,7 @@ def _format(call: str, storage: str | Format, slot: str) -> Format:
 
 def _store(call: str, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
     """Keep one array as the template keeps it: the only way into narrow storage."""
-    wide = _check_format(call, format_, like)
-    return nearest(format_, place(value, like, wide.dtype))
-
-
-def _check_format(call: str, format_: Format, stored: Any) -> jax.ShapeDtypeStruct:
-    """Refuse arrays that another format stored; give what this one decodes them to."""
-    wide = jax.eval_shape(format_.decode, stored)
-    is_wide = (
-        jnp.issubdtype(wide.dtype, jnp.inexact) and jnp.finfo(wide.dtype).bits > 16
-    )
-    if (
-        not is_wide
-        or jax.eval_shape(lambda x: nearest(format_, x), wide).dtype != stored.dtype
-    ):
-        raise ValueError(
-            f"`{call}(storage=...)`: the state keeps its moments in {stored.dtype}; "
-            f"got {format_}. Pass the storage that the transformation was built with."
-        )
-    return wide
+    return nearest(format_, place(value, like, decoded_dtype(call, format_, like)))
 
 
 def _fit(count: int, like: Any) -> int:
