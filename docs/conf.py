@@ -15,7 +15,7 @@ from sphinx_gallery.sorting import ExplicitOrder
 
 import rmsprop_jax
 
-sys.path.append(str(Path(__file__).parent))  # for run_as_script
+sys.path.append(str(Path(__file__).parent))  # for run_as_script and run_page
 
 project = "rmsprop_jax"
 author = "The rmsprop_jax authors"
@@ -26,6 +26,7 @@ highlight_language = "none"  # an indented block may be an equation
 nitpicky = True
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -38,6 +39,11 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 napoleon_custom_sections = [("Attributes", "params_style")]
 copybutton_exclude = ".linenos, .gp, .go"
+
+plot_formats = [("png", 160)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"figure.figsize": (6.4, 3.6)}
 
 html_math_renderer = "mathml"
 html_theme = "sphinx_book_theme"

@@ -11,8 +11,8 @@ First picture, the example of *Dive into Deep Learning*: 20 steps on
 every 1,000 steps, and gradients with noise. Each optimizer has the rate that follows it
 best for the first 1,000 steps, and the run goes on. ::
 
-    pip install "rmsprop_jax[examples]"
-    python adagrad_story.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/adagrad_story.py
 """
 
 import argparse

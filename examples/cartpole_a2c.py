@@ -12,8 +12,8 @@ an update, environment and agent in one jitted function. A second moment that st
 1 is far above the squares of these gradients, and steps are short until it has
 forgotten: about 1,000 updates, or 40,000 environment steps. ::
 
-    pip install "rmsprop_jax[examples]"
-    python cartpole_a2c.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/cartpole_a2c.py
 """
 
 import argparse

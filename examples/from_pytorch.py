@@ -13,8 +13,8 @@ PyTorch is not needed: what it saved, and how it went on by itself, is recorded 
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python from_pytorch.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/from_pytorch.py
 """
 
 import argparse

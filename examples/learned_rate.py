@@ -13,8 +13,8 @@ derivative. With ``eps`` outside the root, as in PyTorch, ``optax.rmsprop`` give
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python learned_rate.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/learned_rate.py
 """
 
 import argparse

@@ -11,8 +11,8 @@ to variance one.
 All optimizers get the same batches, the same schedule, and the best rate of the same
 grid. All rates and all seeds of an optimizer are one jitted, vmapped training. ::
 
-    pip install "rmsprop_jax[examples]"
-    python linear_regression.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/linear_regression.py
 """
 
 import argparse

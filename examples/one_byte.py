@@ -13,8 +13,8 @@ are medians; the bands go from the lowest loss to the highest.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python one_byte.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/one_byte.py
 """
 
 import argparse

@@ -13,8 +13,8 @@ popularity. The error is the root mean square against that matrix.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python recommender.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/recommender.py
 """
 
 import argparse

@@ -13,8 +13,8 @@ the decay grows.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python sweep.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/sweep.py
 """
 
 import argparse

@@ -11,8 +11,8 @@ gradient under the root. Its eps of 1e-4 is in the unit of squared gradients, an
 loss is a sum over the sequence: where the loss is a mean, the same numbers train much
 more slowly. ::
 
-    pip install "rmsprop_jax[examples]"
-    python text_gru.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/text_gru.py
 """
 
 import argparse

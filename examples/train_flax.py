@@ -9,8 +9,8 @@ the largest losses.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python train_flax.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/train_flax.py
 """
 
 import argparse

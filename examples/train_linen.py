@@ -8,8 +8,8 @@ the training images and of the test images on the way.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    python train_linen.py
+    pip install ".[examples]"  # in a clone of the repository
+    python examples/train_linen.py
 """
 
 import argparse

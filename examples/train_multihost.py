@@ -8,10 +8,11 @@ others end too; the same command again goes on from the last checkpoint.
 
 ::
 
-    pip install "rmsprop_jax[examples]"
-    JAX_NUM_CPU_DEVICES=8 python train_multihost.py
-    srun python train_multihost.py --checkpoints /shared/run
-    python train_multihost.py --coordinator host0:1234 --processes 2 --process-id 0
+    pip install ".[examples]"  # in a clone of the repository
+    JAX_NUM_CPU_DEVICES=8 python examples/train_multihost.py
+    srun python examples/train_multihost.py --checkpoints /shared/run
+    python examples/train_multihost.py --coordinator host0:1234 \\
+        --processes 2 --process-id 0
 """
 
 import argparse

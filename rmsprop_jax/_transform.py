@@ -71,8 +71,9 @@ def scale_by_rmsprop(
         u   = g / sqrt(s/W + eps)       eps_in_sqrt, else  g / (sqrt(s/W) + eps)
 
     The updates `u` point along the gradient: follow with `optax.scale(-learning_rate)`.
-    Arithmetic is float32 (float64 for float64 parameters) whatever the dtype of
-    parameters and gradients; a zero gradient gives a zero update, also where eps is 0.
+    Arithmetic is float32 (float64 for float64 parameters, unless `storage` is narrow)
+    whatever the dtype of parameters and gradients; a zero gradient gives a zero update,
+    also where eps is 0.
     Gradients above 2**62 in size (2**510 in float64) count as that size. An update that
     would overflow is the largest finite number, in each part of a complex one.
 

@@ -30,8 +30,8 @@ try:
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"the demo needs {error.name}. Install what it needs with "
-        '`pip install "rmsprop_jax[examples]"`.',
+        f"the demo needs {error.name}: "
+        "`pip install flax matplotlib rich scikit-learn`.",
         name=error.name,
     ) from error
 

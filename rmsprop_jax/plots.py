@@ -20,8 +20,7 @@ try:
     from matplotlib.patches import Rectangle
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"`rmsprop_jax.plots` needs {error.name}. Install what it needs with "
-        '`pip install "rmsprop_jax[plots]"`.',
+        f"`rmsprop_jax.plots` needs {error.name}: `pip install matplotlib`.",
         name=error.name,
     ) from error
 
@@ -124,17 +123,15 @@ def losses(
                 f"logarithmic; got {np.nanmin(runs):g}. Subtract the least loss there "
                 "can be."
             )
-        ok, style = np.isfinite(runs), _style(k)
+        style = _style(k)
+        ok = np.logical_and.accumulate(np.isfinite(runs), axis=1)
         median = np.median(np.where(ok, runs, np.inf), axis=0)
         median[np.isinf(median)] = np.nan
         ax.plot(x, median, label=_label(name, ok), **style)
         if len(runs) > 1:
             low = np.min(runs, axis=0, initial=np.inf, where=ok)
             high = np.max(runs, axis=0, initial=-np.inf, where=ok)
-            shown = ok.any(axis=0)
-            ax.fill_between(
-                x, low, high, where=shown, color=style["color"], alpha=0.2, lw=0
-            )
+            _fill(ax, x, low, high, style["color"])
         for run, run_ok in zip(runs, ok, strict=True):
             _cross_out(ax, x, run, run_ok, style["color"])
     ax.set(xlabel="step", ylabel="loss", yscale="log")
@@ -178,11 +175,7 @@ def bands(
     # Every band before this one has left a line, so each gets a color of its own.
     style = _style(len(ax.lines))
     for k in range(width // 2):
-        low, high = values[:, k], values[:, width - 1 - k]
-        shown = np.isfinite(low) & np.isfinite(high)
-        ax.fill_between(
-            x, low, high, where=shown, color=style["color"], alpha=0.2, lw=0
-        )
+        _fill(ax, x, values[:, k], values[:, width - 1 - k], style["color"])
     middle = values[:, width // 2]
     ok = np.isfinite(middle)
     line = np.where(ok, middle, np.nan)
@@ -319,6 +312,19 @@ def _label(name: str, ok: Bool[np.ndarray, "runs marks"]) -> str:
     return f"{name} ({of}diverged)"
 
 
+def _fill(
+    ax: Axes,
+    x: Shaped[np.ndarray, " marks"],
+    low: Float[np.ndarray, " marks"],
+    high: Float[np.ndarray, " marks"],
+    color: str,
+) -> None:
+    """Draw a band where both of its edges are finite."""
+    shown = np.isfinite(low) & np.isfinite(high)
+    if shown.any():
+        ax.fill_between(x, low, high, where=shown, color=color, alpha=0.2, lw=0)
+
+
 def _cross_out(
     ax: Axes,
     x: Shaped[np.ndarray, " marks"],
@@ -328,7 +334,8 @@ def _cross_out(
 ) -> None:
     """Put a cross on each point after which a run is lost."""
     last = np.flatnonzero(ok[:-1] & ~ok[1:])
-    ax.scatter(x[last], y[last], marker="x", s=60, color=color, zorder=3)
+    if last.size:  # no points would leave limits around 0, which have no logarithm
+        ax.scatter(x[last], y[last], marker="x", s=60, color=color, zorder=3)
 
 
 def _finish(ax: Axes, *, legend: bool, grid: bool = True) -> Axes:

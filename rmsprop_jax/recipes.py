@@ -12,6 +12,7 @@ Every recipe also takes `storage`, `nonfinite` and `seed`, as `rmsprop` does.
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -536,12 +537,12 @@ def _staircase(
     """Multiply the rate by a factor every few epochs, after a linear warm-up."""
     check_number(f"recipes.{recipe}", "steps_per_epoch", steps_per_epoch, at_least=1.0)
     every = n["epochs_per_factor"] * steps_per_epoch
-    warmup = int(n.get("warmup_epochs", 0) * steps_per_epoch)
+    warmup = float(int(n.get("warmup_epochs", 0) * steps_per_epoch))
 
     def rate(count: Any) -> Float[Array, ""]:
         step = jnp.asarray(count, float)
         decayed = n["rate_factor"] ** jnp.floor(step / every)
-        rising = step / max(warmup, 1)
+        rising = step / max(warmup, 1.0)
         return n["learning_rate"] * jnp.where(step < warmup, rising, decayed)
 
     return rate
@@ -554,6 +555,11 @@ def _linear(
     offset: int | float = 0,
 ) -> optax.Schedule:
     """Fall to 0 at `total`, `per_update` of it an update; read `offset` into it."""
+    # JAX takes a Python int for an int32, which 5e9 frames are not.
+    first, total, per_update, offset = (
+        x if isinstance(x, jax.Array) else float(x)
+        for x in (first, total, per_update, offset)
+    )
 
     def rate(count: Any) -> Float[Array, ""]:
         done = (jnp.asarray(count, float) * per_update + offset) / total

@@ -116,4 +116,4 @@ def test_without_chex_the_way_out_is_named():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
-    assert "pip install rmsprop_jax[testing]" in done.stderr
+    assert "needs chex: `pip install chex`" in done.stderr

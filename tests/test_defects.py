@@ -47,14 +47,19 @@ def eager(tx, *gs):
     return us, state
 
 
+@pytest.mark.parametrize("decay, before, after", ((0.9, 130, 200), (0.99, 1085, 1500)))
 @pytest.mark.parametrize("eps_in_sqrt", (True, False))
-def test_d1_centered_float32_constant_gradient(eps_in_sqrt):
-    options = dict(decay=0.99, centered=True, eps_in_sqrt=eps_in_sqrt)
+def test_d1_centered_float32_constant_gradient(eps_in_sqrt, decay, before, after):
+    options = dict(decay=decay, centered=True, eps_in_sqrt=eps_in_sqrt)
     theirs, ours = (
-        stepped(make(1e-3, **options), CONSTANT, 1500)
+        stepped(make(1e-3, **options), CONSTANT, after)
         for make in (optax.rmsprop, rmsprop_jax.rmsprop)
     )
-    assert 0.1 < float(jnp.mean(jnp.isnan(theirs[-1]).astype(jnp.float32))) < 0.6
+    lost = jnp.isnan(theirs).mean(axis=1, dtype=jnp.float32)
+    assert lost[before] == 0 and 0.05 < float(lost[-1]) < 0.6
+    assert not bool(jnp.any(jnp.isnan(theirs[:, 0])))  # of a gradient of 1
+    _, in_a_loop = scanned(optax.rmsprop(1e-3, **options), CONSTANT, after)
+    assert bool(jnp.all(jnp.isfinite(in_a_loop)))
     assert bool(jnp.all(jnp.isfinite(ours)))
 
 

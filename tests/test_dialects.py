@@ -31,7 +31,7 @@ from rmsprop_jax._complex import ComplexParts, split_complex
 from rmsprop_jax._dialect_facts import DIALECTS, NOT_RUN, OURS
 
 KEPT = "storage='float32', nonfinite='propagate', seed=0"
-# From DESIGN.md section 7 and the constructors of the frameworks.
+# From the constructors of the frameworks, and the sources of those that have none.
 SIGNATURES = {
     "torch": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, momentum=0, "
     "centered=False, *, maximize=False",

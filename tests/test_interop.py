@@ -70,7 +70,7 @@ def test_torch_for_30_steps_then_jax_for_30(run):
     tx = torch_tx(run)
     state = torch_state(run, 30, tx.init(ZEROS))
     _, state, visited = train("torch", tx, torch_params(run, 30), state)
-    assert error(visited, torch_params(run, 60)) <= 2e-5
+    assert error(visited, torch_params(run, 60)) <= 3e-6
     assert optax.tree.get(state, "count") == 60
 
 
@@ -110,7 +110,7 @@ def test_keras_for_30_steps_then_jax_for_30(run):
     paths, template = keras_paths(run), tx.init(ZEROS)
     state = keras.from_variables(variables, template, FROM_KERAS, paths=paths)
     _, state, visited = train("keras", tx, keras_params(run, 30), state)
-    assert error(visited, keras_params(run, 60)) <= 2e-5
+    assert error(visited, keras_params(run, 60)) <= 3e-6
     assert optax.tree.get(state, "count") == 60
 
 

@@ -1,8 +1,10 @@
 """Names, layouts and files: what carries weights and moments alike."""
 
 import functools
+import os
 import pathlib
 import re
+import stat
 import subprocess
 import sys
 import types
@@ -317,6 +319,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_a_file_is_open_to_whom_the_umask_says(umask, mode, tmp_path):
+    pytest.importorskip("safetensors")
+    path, before = tmp_path / "optimizer.safetensors", os.umask(umask)
+    try:
+        torch.save(SAVED, path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_switches_of_timm_that_nothing_here_has():
     group = SAVED["param_groups"][0] | {"caution": True}
     with pytest.raises(ValueError, match="has caution, which this group has on"):
@@ -327,6 +341,20 @@ def test_options():
     assert torch.options(SAVED) == {"lr": 0.1, "momentum": 0.0, "centered": False}
     config = {"learning_rate": {"class_name": "CosineDecay"}, "rho": 0.9, "name": "x"}
     assert keras.options(config) == {"rho": 0.9}
+
+
+def test_switches_of_keras_that_nothing_here_has():
+    off = dict(use_ema=False, ema_momentum=0.99, ema_overwrite_frequency=None)
+    off |= dict(gradient_accumulation_steps=None, loss_scale_factor=None)
+    config = {"learning_rate": 0.1, "rho": 0.9} | off
+    assert keras.options(config) == {"learning_rate": 0.1, "rho": 0.9}
+    config |= dict(use_ema=True, gradient_accumulation_steps=4, loss_scale_factor=2.0)
+    match = (
+        "no transformation here has use_ema or loss_scale_factor or "
+        "gradient_accumulation_steps, which this config has on.*MultiSteps"
+    )
+    with pytest.raises(ValueError, match=f"^`interop.keras.options`: {match}"):
+        keras.options(config)
 
 
 def test_import_loads_no_other_framework():
@@ -351,20 +379,13 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
-def test_the_page_runs():
-    """All but what runs in another framework."""
-    names = {}
-    for block in blocks():
-        if not block.startswith("# in "):
-            exec(block, names)
-
-
 @pytest.mark.peers
 def test_the_page_runs_with_torch(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks():
-        if not block.startswith("# in Keras"):
-            exec(block, names)
+        if not block.startswith(("# in Keras", ">>>")):
+            with jax.numpy_rank_promotion("allow"):
+                exec(block, names)
     assert names["interop"].torch.options("optimizer.pt")["momentum"] == 0.9

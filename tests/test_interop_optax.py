@@ -215,6 +215,17 @@ def test_the_decay_that_is_needed():
         to_state(new, old)
 
 
+@pytest.mark.parametrize("decay", [1.0, 1.5, -0.5])
+def test_the_decay_that_is_none(decay):
+    """Refused also where it would not be read."""
+    for options in (PLAIN, BOTH):
+        old, new = theirs(options), ours(options)
+        for call, given in ((from_state, (old, new)), (to_state, (new, old))):
+            match = rf"optax.{call.__name__}\(decay=...\)` must lie in \[0, 1\)"
+            with pytest.raises(ValueError, match=match):
+                call(*given, decay=decay)
+
+
 def test_the_count_that_is_needed():
     template = rmsprop(optax.constant_schedule(0.1)).init(PARAMS)
     match = r"from_state\(count=.*counts them in optax.ScaleByScheduleState.*got None"

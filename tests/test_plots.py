@@ -118,8 +118,40 @@ def test_lost_runs_end_at_a_cross():
     ax.figure.canvas.draw()
 
 
+def test_a_lost_run_does_not_come_back():
+    """Not into the median, nor into the band."""
+    ax = plots.losses({"a": [[1, NAN, 0.5], [3, 2, 1], [4, 3, 2]]})
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3, 3, 2])
+    corners = ax.collections[0].get_paths()[0].vertices.tolist()
+    assert [2, 1] in corners and [2, 2] in corners and [2, 0.5] not in corners
+    assert crosses(ax).tolist() == [[0, 1]]
+    (line,) = plots.losses({"a": [2, INF, 1, NAN]}).lines
+    np.testing.assert_array_equal(line.get_ydata(), [2, NAN, NAN, NAN])
+    assert crosses(line.axes).tolist() == [[0, 2]]
+
+
 def test_a_loss_of_zero_is_drawn():
     plots.losses({"a": np.array([[1.0, 0.0], [1.0, 0.0]])}).figure.canvas.draw()
+    plots.losses({"a": np.zeros((2, 3)), "b": np.ones(3)}).figure.canvas.draw()
+
+
+STILL = np.zeros((3, 2))
+NOTHING = {
+    "the same": lambda: plots.divergence({"a": STILL, "b": STILL}, reference="a"),
+    "from a lost run": lambda: plots.divergence(
+        {"a": STILL * NAN, "b": STILL}, reference="a"
+    ),
+    "lost at once": lambda: plots.losses({"a": [NAN, NAN]}),
+    "all lost at once": lambda: plots.losses({"a": [[NAN, NAN], [INF, NAN]]}),
+    "no band": lambda: plots.bands([0, 1], np.full((2, 3), NAN), label="a"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_nothing_that_a_logarithm_shows(name):
+    ax = NOTHING[name]()
+    assert ax.get_yscale() == "log" and len(labels(ax)) == 1
+    ax.figure.canvas.draw()
 
 
 def test_bands_are_nested_and_of_several_colors():
@@ -217,5 +249,5 @@ def test_matplotlib_is_asked_for(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     monkeypatch.delitem(sys.modules, "rmsprop_jax.plots")
-    with pytest.raises(ModuleNotFoundError, match=r'install "rmsprop_jax\[plots\]"'):
+    with pytest.raises(ModuleNotFoundError, match="`pip install matplotlib`"):
         importlib.import_module("rmsprop_jax.plots")

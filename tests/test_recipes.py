@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -269,6 +270,27 @@ def test_linear_rates_end_at_zero():
         for _ in range(12):
             updates, state = tx.update(p, state, p)
         np.testing.assert_array_equal(updates, 0)
+
+
+BILLIONS = {
+    "impala": (10_000_000_000, 800),
+    "torchbeast": (5_000_000_000, 640),
+    "a2c_baselines": (5_000_000_000, 4_000_000_000),
+    "a3c": (7e-4, 0.1, 1.0, 5_000_000_000),
+    "acer_baselines": (5_000_000_000,),
+    "efficientnet": (4096, 1_000_000_000, None),
+}
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_integers_may_exceed_32_bits(name):
+    """In Python, in NumPy, and as a float: one number, one update."""
+    p, updates = jnp.ones(2), []
+    for kind in (int, np.int64, float):
+        given = [kind(x) if isinstance(x, int) else x for x in BILLIONS[name]]
+        tx = getattr(recipes, name)(*given)
+        updates.append(jax.jit(tx.update)(p, tx.init(p), p)[0])
+    chex.assert_trees_all_equal(*updates)
 
 
 def test_bfloat16_parameters_get_finite_bfloat16_updates():

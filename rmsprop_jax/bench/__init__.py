@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         from rich.console import Console
         from rich.progress import Progress
     except ModuleNotFoundError:
-        print('the benchmark needs rich: `pip install "rmsprop_jax[bench]"`.')
+        print("the benchmark needs rich: `pip install rich`.")
         return 1
     console = Console()
     console = console if console.is_terminal else Console(width=150)

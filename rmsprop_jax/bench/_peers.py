@@ -15,7 +15,7 @@ from ._trees import Shapes
 
 INSTALL = {
     "torch": "pip install torch==2.13.0",
-    "bitsandbytes": "pip install bitsandbytes (with torch; CUDA)",
+    "bitsandbytes": "pip install bitsandbytes (with torch)",
     "keras": "pip install keras, and KERAS_BACKEND=jax",
     "flashoptim_jax": "pip install flashoptim-jax",
 }
@@ -55,10 +55,7 @@ def torch_peer(shapes: Shapes, **options: Any) -> PeerStep:
     import torch  # pyright: ignore[reportMissingImports]
 
     compiled = options.pop("compiled", False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    params, gradients = (_tensors(torch, shapes, seed, device) for seed in (0, 1))
-    for p, g in zip(params, gradients, strict=True):
-        p.grad = g
+    params = _parameters(torch, shapes)
     optimizer = torch.optim.RMSprop(params, RATE, alpha=0.9, **options)
     step = torch.compile(optimizer.step) if compiled else optimizer.step
     return _synchronized(torch, params, step)
@@ -69,9 +66,7 @@ def bitsandbytes_peer(shapes: Shapes) -> PeerStep:
     import bitsandbytes  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
 
-    params, gradients = (_tensors(torch, shapes, seed, "cuda") for seed in (0, 1))
-    for p, g in zip(params, gradients, strict=True):
-        p.grad = g
+    params = _parameters(torch, shapes)
     optimizer = bitsandbytes.optim.RMSprop8bit(params, RATE, alpha=0.9)
     return _synchronized(torch, params, optimizer.step)
 
@@ -147,9 +142,19 @@ def missing(names: list[str]) -> dict[str, str]:
     }
 
 
-def _tensors(torch: Any, shapes: Shapes, seed: int, device: str) -> list[Any]:
-    made = arrays(shapes, "float32", seed).values()
-    return [torch.from_numpy(np.array(x)).to(device) for x in made]
+def _parameters(torch: Any, shapes: Shapes) -> list[Any]:
+    """Make the parameters with their gradients, on the device that torch has."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    params, gradients = (
+        [
+            torch.from_numpy(np.array(x)).to(device)
+            for x in arrays(shapes, "float32", seed).values()
+        ]
+        for seed in (0, 1)
+    )
+    for p, g in zip(params, gradients, strict=True):
+        p.grad = g
+    return params
 
 
 def _synchronized(torch: Any, params: list[Any], step: Callable[[], Any]) -> PeerStep:

@@ -5,7 +5,7 @@ import functools
 import importlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ def save(call: str, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     of_torch = path.suffix != ".safetensors"
     make = _writer_of_torch if of_torch else _writer_of_safetensors
     write = make(call, tree, path)
-    handle, temporary = tempfile.mkstemp(path.suffix, path.stem, path.parent)
-    os.close(handle)
+    temporary = str(path.with_stem(f"{path.stem}.{secrets.token_hex(8)}"))
+    open(temporary, "xb").close()
+    mode = os.stat(temporary).st_mode  # as the umask says
     try:
         write(temporary)
+        os.chmod(temporary, mode)  # safetensors leaves a file for this user alone
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -108,24 +108,15 @@ def mean_square(s: np.ndarray, m: np.ndarray, weight: float = 1.0) -> np.ndarray
 
 def count_of(call: str, state: PyTree) -> int:
     """Read the number of updates of a state of ours."""
+    _slots.check_ours(call, state)
     kept = _slots.read(call, state)
-    _check_ours(call, state, kept)
     return max(int(np.asarray(x)) for x in kept["count"].values())
 
 
 def _kept(call: str, state: PyTree) -> tuple[Mapping[str, Any], ...]:
+    _slots.check_ours(call, state)
     kept = _slots.read(call, state)
-    _check_ours(call, state, kept)
     return tuple(kept.get(slot, {}) for slot in "smb")
-
-
-def _check_ours(call: str, state: PyTree, kept: _slots.Slots) -> None:
-    if "s" not in kept:
-        raise ValueError(
-            f"`{call}`: there is no RMSPropState in this state; got "
-            f"{type(state).__name__}. Pass what `init` of a transformation with "
-            "`rmsprop` or `scale_by_rmsprop` in it gives."
-        )
 
 
 def _check_order(convention: Convention, state: PyTree) -> None:

@@ -18,6 +18,7 @@ from ._weights import export_weights, import_weights
 
 _OPTIONS = ("rho", "momentum", "epsilon", "centered", "weight_decay")
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+_UNKNOWN = ("use_ema", "loss_scale_factor", "gradient_accumulation_steps")
 
 
 def from_variables(
@@ -181,10 +182,20 @@ def options(config: Mapping[str, Any]) -> dict[str, Any]:
       Arguments for `dialects.keras`. A learning rate that is a schedule is left out,
       and has to be given as an optax schedule.
 
+    Raises:
+      ValueError: for a config with a switch on that nothing here has.
+
     Example:
       >>> options({"learning_rate": 0.01, "rho": 0.9, "name": "rmsprop"})
       {'learning_rate': 0.01, 'rho': 0.9}
     """
+    foreign = [key for key in _UNKNOWN if config.get(key)]
+    if foreign:
+        raise ValueError(
+            "`interop.keras.options`: no transformation here has "
+            f"{' or '.join(foreign)}, which this config has on. Take it out of the "
+            "config, and see to it yourself; `optax.MultiSteps` accumulates gradients."
+        )
     kept = {key: config[key] for key in (*_OPTIONS, *_CLIPPING) if key in config}
     rate = config["learning_rate"]
     return kept if isinstance(rate, Mapping) else {"learning_rate": float(rate), **kept}

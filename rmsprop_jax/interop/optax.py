@@ -8,6 +8,7 @@ import math
 import numpy as np
 from jaxtyping import PyTree
 
+from .._checks import check_number
 from .._storage import Format
 from . import _slots
 from ._layout import to_numpy
@@ -48,7 +49,8 @@ def from_state(
         of `optax.rmsprop`.
       template: the state to fill: `tx.init(params)` of any transformation with an
         RMSProp of ours in it, built with the same settings.
-      decay: the decay of both, needed for `centered` with `bias_correction`.
+      decay: the decay of both, in [0, 1); needed for `centered` with
+        `bias_correction`.
       count: number of updates so far. Needed where only the template has a schedule:
         optax counts for bias correction and schedules alone.
       storage: as the transformation has it.
@@ -58,8 +60,8 @@ def from_state(
 
     Raises:
       ValueError: one error for all entries that are missing, unexpected or of another
-        shape; for a decay or count that is needed; for momentum buffers of which only
-        one has the learning rate in it.
+        shape; for a decay or count that is needed; for a decay outside [0, 1); for
+        momentum buffers of which only one has the learning rate in it.
 
     Example:
       >>> import jax.numpy as jnp, optax, rmsprop_jax
@@ -152,6 +154,8 @@ def _weight(
     call: str, theirs: _slots.Slots, count: int | None, decay: float | None
 ) -> float:
     """Compute W, which relates the means where both are corrected."""
+    if decay is not None:
+        check_number(call, "decay", decay, below=1.0)
     corrected = any(owner in _CORRECTED for owner in theirs.get("count", {}))
     if not (corrected and theirs.get("mu") and count):
         return 1.0

@@ -14,7 +14,10 @@ def convert(
         s <- encode(decode(s)),   likewise m and momentum
 
     Rounded once, to nearest. For a checkpoint that was trained with another `storage`;
-    everything else in the state stays as it is.
+    everything else in the state stays as it is. Narrow storage has forgotten which
+    leaves were of 64 bits: into "float32" they all come back as float32, and with
+    `like = tx.init(params)` are cast by
+    `jax.tree.map(lambda x, y: x.astype(y.dtype), state, like)`.
 
     Args:
       state: the state of any transformation with RMSProp of ours in it.
@@ -25,7 +28,8 @@ def convert(
       A state of the same structure and shardings.
 
     Raises:
-      ValueError: for an unknown format, or a state that `before` did not store.
+      ValueError: for an unknown format, or a state that `before` did not store; for
+        one without RMSProp of ours, or with that of a table, of `sparse`, in it.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax

@@ -4,6 +4,6 @@ try:
     import chex as chex
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "`rmsprop_jax.testing` needs chex: `pip install rmsprop_jax[testing]`.",
+        "`rmsprop_jax.testing` needs chex: `pip install chex`.",
         name=error.name,
     ) from error
