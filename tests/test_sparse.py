@@ -1,5 +1,6 @@
 """Sparse rows are the dense optimizer's, whichever rows a step touches."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -13,7 +14,7 @@ from cases import name, quick_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmsprop_jax import rmsprop, sparse
+from rmsprop_jax import Format, rmsprop, sparse
 from rmsprop_jax._storage import FORMATS
 from rmsprop_jax.sparse._bits import Bits
 
@@ -187,6 +188,63 @@ def test_narrow_moments_equal_dense_in_the_mean(storage):
         np.sqrt(np.mean((np.asarray(x) - exact[None]) ** 2)) for x in (want, got)
     )
     assert near < 1.05 * far
+
+
+@dataclasses.dataclass(frozen=True)
+class Single(Format):
+    """32 bits, of arrays of 64 bits too."""
+
+    signed = True
+    stochastic = False
+
+    def encode(self, x, bits):
+        return x.astype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
+
+    def decode(self, stored):
+        return stored
+
+
+@pytest.mark.parametrize("storage", ("bfloat16", "uint8", Single()))
+@pytest.mark.parametrize("dtype", (np.float64, np.complex128))
+@pytest.mark.parametrize(("rate", "options"), CASES[::3], ids=case_name)
+def test_what_does_not_move_keeps_its_64_bits(x64, rate, options, dtype, storage):
+    """Moments of 32 bits cut no entry to 32 bits, and weight decay is exact."""
+    tx = sparse.rmsprop(rate, storage=storage, **options)
+    entries = np.asarray([[1 + 1e-10, 1e300], [-1 - 1e-10, -1e300], [np.inf, 0.0]])
+    table = jnp.asarray(entries, dtype)
+    state, update = tx.init(table), quick_jit(tx.update)
+    ids, g = jnp.asarray([1, -1]), jnp.zeros((2, 2), dtype)
+    for _ in range(3):
+        table, state = update(table, state, ids, g)
+    rates = [float(rate(jnp.int32(n))) if callable(rate) else rate for n in range(3)]
+    kept = np.prod([1 - x * options.get("weight_decay", 0.0) for x in rates])
+    rows = quick_jit(tx.gather)(table, state, jnp.arange(2))
+    table, _ = quick_jit(tx.flush)(table, state)
+    for got in (rows, table[:2]):
+        chex.assert_trees_all_close(got, (kept * entries[:2]).astype(dtype), rtol=1e-13)
+    assert table[2, 0].real == np.inf
+
+
+@pytest.mark.parametrize(("rate", "options"), CASES, ids=case_name)
+def test_moments_of_32_bits_move_a_table_of_64(x64, rate, options):
+    """Far from 0, where a table of 32 bits would be off by 6e-5 in every step."""
+    ids = zipf(40)
+    batches = jnp.asarray(ids), jnp.asarray(draw(ids))
+    table = 1000 + jnp.asarray(np.random.default_rng(2).standard_normal((41, 3)))
+
+    def run(storage):
+        tx = sparse.rmsprop(rate, eps=0.01, storage=storage, **options)
+
+        def one(carry, batch):
+            return tx.update(*carry, *batch), None
+
+        carry, _ = jax.lax.scan(one, (table, tx.init(table)), batches)
+        return tx.flush(*carry)
+
+    got, state = quick_jit(lambda: run(Single()))()
+    want, _ = quick_jit(lambda: run("float32"))()
+    assert state.s.dtype == jnp.float32 and got.dtype == jnp.float64
+    chex.assert_trees_all_close(got, want, rtol=0, atol=5e-6)
 
 
 def row_wise(table, batches, rate, decay, eps, momentum):

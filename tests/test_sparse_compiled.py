@@ -200,3 +200,44 @@ def test_eager_calls_on_an_explicit_mesh(axis_type):
     assert table.sharding.is_equivalent_to(split, 2)
     rows = tx.gather(table, state, ids)
     chex.assert_trees_all_close(rows[2], jnp.zeros(2))
+
+
+KINDS = [AxisType.Auto, *EXPLICIT]
+SPECS = [("rows",), ("rows", "columns"), (None, "columns"), (("rows", "columns"),)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=case_name)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("axis_type", KINDS, ids=str)
+def test_init_under_jit_puts_rows_where_they_are(axis_type, spec, options):
+    """As eager `init` does, by shapes alone: what is in the table is never read."""
+    mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(axis_type,) * 2)
+    table = jnp.asarray(np.resize([np.inf, -np.inf, np.nan, 1.0, 2.0], (16, 4)))
+    table = jax.device_put(table, NamedSharding(mesh, PartitionSpec(*spec)))
+    tx = make(options)
+    program = jax.jit(tx.init).lower(table).compile()
+    got, want = program(table), tx.init(table)
+    chex.assert_trees_all_equal(jax.device_get(got), jax.device_get(want))
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert x.ndim == 0 or x.sharding.is_equivalent_to(y.sharding, x.ndim)
+    assert not collectives(program)
+    entry = program.as_text().split("\nENTRY ")[1]
+    given = re.search(r"(%[\w.]+) = \S+ parameter\(0\)", entry)[1]
+    assert len(re.findall(rf"{given}\b(?!\.)", entry)) == 1
+
+
+# On explicit axes JAX itself jits nothing that gives no number at all.
+@pytest.mark.parametrize(
+    ("axis_type", "shape"),
+    [(AxisType.Auto, (0, 8)), *((kind, (8, 0)) for kind in KINDS)],
+    ids=str,
+)
+def test_init_under_jit_of_an_empty_table(axis_type, shape):
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(axis_type,))
+    split = NamedSharding(mesh, PartitionSpec("rows"))
+    table = jax.device_put(jnp.ones(shape), split)
+    for options in OPTIONS:
+        tx = make(options)
+        got, want = jax.jit(tx.init)(table), tx.init(table)
+        chex.assert_trees_all_equal(jax.device_get(got), jax.device_get(want))
+        assert got.touched.shape == shape[:1]

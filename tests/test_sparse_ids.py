@@ -11,9 +11,10 @@ import pytest
 from cases import quick_jit
 
 from rmsprop_jax import sparse
-from rmsprop_jax.sparse import _alias
+from rmsprop_jax.sparse import _alias, _checks
 
 TX = sparse.rmsprop(0.1)
+DECAYED = dict(weight_decay=0.1, decoupled_weight_decay=True)
 TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
 
 
@@ -286,8 +287,18 @@ CALLS = [
     ("update", (TABLE, [0, 1, 2], ONES), ValueError, r"\(3, 2\); got \(2, 2\)"),
     ("update", (TABLE, [0, 1], ONES.astype(int)), TypeError, "point.*got int32"),
     ("update", (TABLE, [0, 1], ONES.astype(complex)), TypeError, "got complex64"),
-    ("update", (TABLE[:3], [0, 1], ONES), ValueError, "table of 6 rows.*`init`"),
-    ("flush", (TABLE[:, :1],), ValueError, r"shape \(6, 2\).*got.*\(6, 1\)"),
+    (
+        "update",
+        (TABLE[:3], [0, 1], ONES),
+        ValueError,
+        r"touched is uint32\[6\], not uint32\[3\].*`init`",
+    ),
+    (
+        "flush",
+        (TABLE[:, :1],),
+        ValueError,
+        r"float32\[6,1\].*s is float32\[6,2\], not.*6,1",
+    ),
     ("gather", (TABLE, jnp.ones(2)), TypeError, "integers; got float32"),
 ]
 
@@ -300,6 +311,102 @@ def test_calls_name_what_is_wrong(method, arguments, error, match):
     state = () if method == "init" else (tx.init(jnp.asarray(TABLE)),)
     with pytest.raises(error, match=rf"`sparse.rmsprop.{method}`.*{match}"):
         getattr(tx, method)(table, *state, *rest)
+
+
+# What a state was made with, what goes on with it, and what the message says.
+OTHER_OPTIONS = [
+    (dict(), dict(storage="bfloat16"), r"s is float32\[6,2\], not uint16\[6,2\]"),
+    (dict(storage="bfloat16"), dict(), r"s is uint16\[6,2\], not float32\[6,2\]"),
+    (dict(), dict(storage="uint8"), r"s is float32\[6,2\], not uint8\[6,2\]"),
+    (dict(), dict(momentum=0.9), r"b is None, not float32\[6,2\]"),
+    (dict(momentum=0.9), dict(), r"b is float32\[6,2\], not None"),
+    (dict(), dict(centered=True), r"m is None, not float32\[6,2\]"),
+    (dict(centered=True), dict(), r"m is float32\[6,2\], not None"),
+    (dict(), dict(row_wise=True), r"s is float32\[6,2\], not float32\[6\]"),
+    (dict(row_wise=True), dict(), r"s is float32\[6\], not float32\[6,2\]"),
+    (
+        dict(momentum=0.9, storage="bfloat16"),
+        dict(storage="uint8"),
+        r"s is uint16.*, not uint8.*; b is uint16.*, not None",
+    ),
+    (
+        dict(momentum=0.9),
+        dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
+        r"schedule is None, not a Schedule",
+    ),
+    (
+        dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
+        dict(DECAYED, learning_rate=cosine_of_count),
+        r"b is float32.*; schedule.log_keep_of_rows is None, not float32\[6\]; "
+        r"schedule.ahead_of_rows is float32\[6\], not None",
+    ),
+]
+
+
+@pytest.mark.parametrize("method", ("gather", "update", "flush"))
+@pytest.mark.parametrize(("made", "used", "match"), OTHER_OPTIONS)
+def test_a_state_of_other_options_is_refused(made, used, match, method):
+    table = jnp.asarray(TABLE)
+    before, after = (
+        sparse.rmsprop(**dict(dict(learning_rate=0.1), **x)) for x in (made, used)
+    )
+    state, ids = before.init(table), jnp.asarray([1])
+    more = dict(gather=(ids,), update=(ids, jnp.ones((1, 2))), flush=())[method]
+    match = rf"`sparse.rmsprop.{method}`: .*{match}.*options that the state was made"
+    for call in (getattr(after, method), jax.jit(getattr(after, method))):
+        with pytest.raises(ValueError, match=match):
+            call(table, state, *more)
+
+
+def test_a_state_of_a_table_of_another_dtype_is_refused(x64):
+    table = jnp.asarray(TABLE)
+    with pytest.raises(ValueError, match=r"s is float64\[6,2\], not float32\[6,2\]"):
+        TX.flush(table, TX.init(table.astype(jnp.float64)))
+
+
+def test_what_is_no_state_is_refused():
+    table = jnp.asarray(TABLE)
+    restored = dict(TX.init(table)._asdict())
+    # The annotations of `flush` are enforced here and would speak first.
+    with pytest.raises(TypeError, match="`flush`.* must be a `TableState`.*got dict"):
+        _checks.checked("flush", table, restored, TX.init)
+
+
+def test_a_state_is_checked_by_shapes_alone():
+    """A schedule is not traced again in the calls after the first."""
+    calls = []
+
+    def schedule(count):
+        calls.append(count)
+        return 0.1 * jnp.ones_like(count, jnp.float32)
+
+    tx = sparse.rmsprop(schedule, momentum=0.9, lr_in_momentum=False)
+    table = jnp.asarray(TABLE)
+    state, ids = tx.init(table), jnp.asarray([1])
+    tx.gather(table, state, ids)
+    known = len(calls)
+    tx.gather(table, state, ids)
+    assert len(calls) == known
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64, jnp.bfloat16))
+def test_arrays_of_numpy_are_tables_and_states(dtype):
+    """As `jax.device_get` and `flax.serialization.from_bytes` give them."""
+    tx = sparse.rmsprop(0.1, momentum=0.9, centered=True, storage="uint8")
+    given, ids, g = TABLE.astype(dtype), np.asarray([1, 3, 1]), np.ones((3, 2))
+    table = jnp.asarray(given)
+    state = tx.init(table)
+    chex.assert_trees_all_equal(tx.init(given), state)
+    want = tx.update(table, state, ids, g)
+    got = tx.update(given, jax.device_get(state), ids, g)
+    chex.assert_trees_all_equal(got, want)
+    host = jax.device_get(want)
+    if dtype == np.float64:
+        host = (host[0].astype(dtype), host[1])
+    chex.assert_trees_all_equal(tx.gather(*host, ids), tx.gather(*want, ids))
+    chex.assert_trees_all_equal(tx.flush(*host), tx.flush(*want))
+    f = sparse.value_and_grad(lambda _, table: jnp.sum(table[ids]), tx)
+    chex.assert_trees_all_equal(f(None, *host), f(None, *want))
 
 
 def test_too_many_rows_for_their_numbers():

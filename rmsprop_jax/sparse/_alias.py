@@ -1,19 +1,21 @@
 """`sparse.rmsprop`: arguments checked, and the four functions of a transformation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from .._checks import check_choice, check_number, is_traced
 from .._rule import Rule
 from .._storage import Format, find_format
 from . import _state, _table
-from ._checks import check_gradients, check_ids, check_state, check_table
+from ._checks import check_gradients, check_ids, check_table, checked
 from ._motion import Motion
 from ._rows import as_int32
 from ._state import Optimizer, TableState
@@ -148,21 +150,30 @@ def rmsprop(
     format_ = find_format(CALL, storage)
     optimizer = Optimizer(rule, motion, start, row_wise, format_, nonfinite, seed)
 
-    def init(table: Array) -> TableState:
+    def init(table: Array | np.ndarray) -> TableState:
         check_table(f"{CALL}.init", table)
+        if isinstance(table, np.ndarray):
+            table = jnp.asarray(table)
         return _state.init(optimizer, table)
 
-    def gather(table: Array, state: TableState, ids: Any) -> Array:
+    @functools.cache
+    def like(shape: tuple[int, ...], dtype: DTypeLike) -> TableState:
+        return jax.eval_shape(init, jax.ShapeDtypeStruct(shape, dtype))
+
+    def gather(table: Array | np.ndarray, state: TableState, ids: Any) -> Array:
         call = f"{CALL}.gather"
-        check_state(call, table, state)
+        table, state = checked(call, table, state, like)
         check_ids(call, ids, len(table))
         return _table.gather(optimizer, table, state, as_int32(ids, len(table)))
 
     def update(
-        table: Array, state: TableState, ids: Any, row_gradients: ArrayLike
+        table: Array | np.ndarray,
+        state: TableState,
+        ids: Any,
+        row_gradients: ArrayLike,
     ) -> tuple[Array, TableState]:
         call = f"{CALL}.update"
-        check_state(call, table, state)
+        table, state = checked(call, table, state, like)
         check_ids(call, ids, len(table))
         check_gradients(call, table, ids, row_gradients)
         numbers = as_int32(ids, len(table))
@@ -170,8 +181,8 @@ def rmsprop(
             optimizer, table, state, numbers, jnp.asarray(row_gradients)
         )
 
-    def flush(table: Array, state: TableState) -> tuple[Array, TableState]:
-        check_state(f"{CALL}.flush", table, state)
+    def flush(table: Array | np.ndarray, state: TableState) -> tuple[Array, TableState]:
+        table, state = checked(f"{CALL}.flush", table, state, like)
         return _table.flush(optimizer, table, state)
 
     return SparseTransformation(init, gather, update, flush)

@@ -1,9 +1,12 @@
 """What `sparse` refuses: tables, states, ids and gradients that do not fit."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from .._checks import is_traced
 from ._state import TableState
@@ -11,29 +14,67 @@ from ._state import TableState
 
 def check_table(call: str, table: Any) -> None:
     """Refuse what is not a table of numbers."""
-    shape, dtype = jnp.shape(table), getattr(table, "dtype", None)
-    if dtype is None or len(shape) != 2 or not jnp.issubdtype(dtype, jnp.inexact):
+    kind = getattr(table, "dtype", None)
+    got = type(table).__name__ if kind is None else f"{kind} of shape {table.shape}"
+    if kind is None or table.ndim != 2 or not jnp.issubdtype(kind, jnp.inexact):
         raise TypeError(
             f"`{call}`: the table must be a floating point or complex array of shape "
-            f"(rows, dim); got {dtype or type(table).__name__} of shape {shape}. Give "
-            "each table a state of its own, and the other parameters to "
-            "`rmsprop_jax.rmsprop`."
+            f"(rows, dim); got {got}. Give each table a state of its own, and the "
+            "other parameters to `rmsprop_jax.rmsprop`."
         )
 
 
-def check_state(call: str, table: Any, state: TableState) -> None:
-    """Refuse a state of another table."""
+def checked(
+    call: str, table: Any, state: Any, like: Callable[..., TableState]
+) -> tuple[Array, TableState]:
+    """Give table and state as arrays of JAX, and refuse a state of another optimizer.
+
+    `like(shape, dtype)` has the shapes and dtypes that `init` gives such a table.
+    """
     check_table(call, table)
-    rows = jnp.shape(state.touched)[0]
-    if jnp.shape(table)[0] != rows or jnp.shape(state.s)[1:] not in (
-        (),
-        jnp.shape(table)[1:],
-    ):
-        raise ValueError(
-            f"`{call}`: the state is that of a table of {rows} rows, with s of shape "
-            f"{jnp.shape(state.s)}; got a table of shape {jnp.shape(table)}. Call "
-            "`init` on this table."
+    if not isinstance(state, TableState):
+        raise TypeError(
+            f"`{call}`: the state must be a `TableState`, as `init` gives; got "
+            f"{type(state).__name__}. A checkpoint is restored into the structure of "
+            "`init(table)`."
         )
+    table, state = jax.tree.map(_as_array, (table, state))
+    expected = like(table.shape, table.dtype)
+    if _types(state) != _types(expected):
+        raise ValueError(
+            f"`{call}`: the state is not that of this table, {_name(table)}, under "
+            f"these options: {'; '.join(_differences(state, expected))}. Use the "
+            "options that the state was made with (`storage` decides on the dtypes, "
+            "uint16 for floats of 16 bits; `row_wise`, `centered`, `momentum` and a "
+            "schedule on the arrays), or call `init` on this table."
+        )
+    return table, state
+
+
+def _as_array(x: Any) -> Array:
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
+def _types(state: TableState) -> Any:
+    leaves, treedef = jax.tree.flatten(state)
+    return treedef, [(x.shape, x.dtype) for x in leaves]
+
+
+def _differences(got: Any, expected: Any, path: str = "") -> Iterator[str]:
+    """Tell field by field in what a state differs from what was expected."""
+    for field, x, y in zip(expected._fields, got, expected, strict=True):
+        if type(x) is type(y) and hasattr(x, "_fields"):
+            yield from _differences(x, y, f"{path}{field}.")
+        elif _name(x) != _name(y):
+            yield f"{path}{field} is {_name(x)}, not {_name(y)}"
+
+
+def _name(x: Any) -> str:
+    if x is None:
+        return "None"
+    if not hasattr(x, "dtype"):
+        return f"a {type(x).__name__}"
+    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
 def check_ids(call: str, ids: Any, rows: int) -> None:

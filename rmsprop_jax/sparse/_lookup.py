@@ -109,6 +109,7 @@ def value_and_grad(
         leaves, treedef = jax.tree.flatten(tables)
         for table in leaves:
             check_table("sparse.value_and_grad", table)
+        leaves = [jnp.asarray(table) for table in leaves]  # NumPy's may be wider
         readers = [
             _reader(*each)
             for each in zip(

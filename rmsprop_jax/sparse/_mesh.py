@@ -5,17 +5,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from jax.typing import DTypeLike
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
+
+from .._checks import is_traced
 
 
-def zeros_by_row(table: Array, dtype: DTypeLike) -> Array:
-    """Make one zero a row, where the row is."""
+def by_row(table: Array) -> Float[Array, " rows"]:
+    """Give one number a row, where the row is: for `constant_like`."""
+    if is_traced(table):
+        # XLA shards this as it shards the table, and finds later that nobody reads it.
+        return jnp.max(table.real, axis=1, initial=0.0)
     sharding = getattr(table, "sharding", None)
     if isinstance(sharding, NamedSharding) and not sharding.mesh.empty:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
-        return jnp.zeros(len(table), dtype, device=sharding)
-    return jnp.zeros(len(table), dtype)
+        return jnp.zeros(len(table), jnp.float32, device=sharding)
+    return jnp.zeros(len(table), jnp.float32)
 
 
 def spec(tree: PyTree, *more: Any) -> PyTree:

@@ -8,9 +8,9 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Int32, UInt32
 
 from .._rule import Rule
-from .._storage import Format, arithmetic_dtype, real_dtype, signed
+from .._storage import Format, arithmetic_dtype, constant_like, real_dtype, signed
 from ._bits import Bits
-from ._mesh import zeros_by_row
+from ._mesh import by_row
 from ._motion import Motion, Schedule, start_schedule
 
 
@@ -69,8 +69,7 @@ def init(optimizer: Optimizer, table: Array) -> TableState:
     """Start: no row is touched, and so all are up to date."""
     dtype = arithmetic_dtype(table.dtype)
     real = real_dtype(dtype)
-    touched = zeros_by_row(table, jnp.uint32)
-    motion, like = optimizer.motion, touched if optimizer.row_wise else table
+    rows, motion = by_row(table), optimizer.motion
 
     def buffer() -> Array:
         return optimizer.signed_format.init(table, 0.0, dtype)
@@ -82,9 +81,11 @@ def init(optimizer: Optimizer, table: Array) -> TableState:
         count=zero(jnp.int32),
         clock=zero(jnp.uint32),
         dropped=zero(jnp.int32),
-        touched=touched,
-        s=optimizer.s_format.init(like, optimizer.initial_scale, real),
+        touched=constant_like(rows, zero(jnp.uint32)),
+        s=optimizer.s_format.init(
+            rows if optimizer.row_wise else table, optimizer.initial_scale, real
+        ),
         m=buffer() if optimizer.rule.centered else None,
         b=None if motion.momentum is None else buffer(),
-        schedule=start_schedule(motion, lambda: zeros_by_row(table, real), real),
+        schedule=start_schedule(motion, lambda: constant_like(rows, zero(real)), real),
     )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int32, UInt32
 from .._dither import Dither
 from .._mesh import automatic
 from .._rule import coefficients, step
-from .._storage import Format, lift, lower, store
+from .._storage import Format, arithmetic_dtype, lift, lower, real_dtype, store
 from ._idle import along_rows, decay_moments
 from ._mesh import spec
 from ._motion import Schedule, advance, idle, later, next_schedule
@@ -19,7 +19,11 @@ from ._state import Optimizer, TableState
 
 
 class Rows(NamedTuple):
-    """Some rows, or all, up to date and in the dtype of the arithmetic."""
+    """Some rows, or all, up to date and in the dtype of the arithmetic.
+
+    In narrow storage `s` and `m` have 32 bits where `p` and `b` have 64: a direction
+    is as exact as they are, and nothing that does not move is rounded.
+    """
 
     p: Inexact[Array, "n dim"]
     s: Float[Array, "n ..."]
@@ -87,15 +91,17 @@ def _up_to_date(
     """Read rows and make up for the steps that they missed; give how many."""
     missed = state.clock - which.read(state.touched)  # modulo 2**32
     s = optimizer.s_format.decode(which.read(state.s))
-    p = lift(which.read(table), s.dtype)
+    real = real_dtype(arithmetic_dtype(table.dtype))
+    p = lift(which.read(table), real)
     m, b = (
         None if x is None else optimizer.signed_format.decode(which.read(x))
         for x in (state.m, state.b)
     )
+    b = None if b is None else lift(b, real)
     s, m = decay_moments(optimizer.rule, missed, state.count, s, m)
     if optimizer.motion.idles:
         known = _of_rows(state.schedule, which.read)
-        effect = idle(optimizer.motion, missed, known, s.dtype)
+        effect = idle(optimizer.motion, missed, known, real)
         keep, reach, fade = (along_rows(x, p).astype(p.dtype) for x in effect)
         p = keep * p if b is None else keep * p + reach * b
         b = None if b is None else fade * b
@@ -115,8 +121,9 @@ def _step(optimizer: Optimizer, count: Array, g: Array, rows: Rows) -> Rows:
         u = jnp.where(along_rows(still, g), 0.0, scaled)
     else:
         u, s, m = step(at, g, rows.s, rows.m, nonfinite=nonfinite)
-    rate = optimizer.motion.rate(count, dtype)
-    p, b = advance(optimizer.motion, rate, rows.p, u, rows.b)
+    real = real_dtype(rows.p.dtype)
+    rate = optimizer.motion.rate(count, real)
+    p, b = advance(optimizer.motion, rate, rows.p, lift(u, real), rows.b)
     return Rows(p, s, m, b)
 
 
