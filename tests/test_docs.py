@@ -1,5 +1,7 @@
 """What the pages name exists; what they show is run by `make doctest`."""
 
+import itertools
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,3 +60,32 @@ def test_blocks_are_in_languages_that_are_run_or_need_not_be(page):
 def test_a_missing_file_is_found():
     text = "`tests/none.py`, `tests/test_docs.py`, pytorch/docs/a.md, at=docs/ap"
     assert missing(text) == ["tests/none.py"]
+
+
+COLUMNS = {
+    "optax again": "optax.rmsprop again",
+    "float32": "rmsprop",
+    '`"uint8"`': "rmsprop, uint8",
+    '`"bfloat16"`': "rmsprop, bfloat16",
+    'bfloat16 p, `"uint8"`': "rmsprop, bfloat16 p, uint8",
+    "SGD": "optax.sgd",
+    "torch": "torch, single",
+    "torch foreach": "torch, foreach",
+    "torch.compile": "torch.compile",
+}
+
+
+def test_the_table_of_step_times_is_what_was_measured():
+    measured = {}
+    for path in DOCS.glob("benchmarks/steps-*.json"):
+        for row in json.loads(path.read_text())["rows"]:
+            measured[row["tree"], row["contender"]] = f"{row['ratio']:.2f}"
+    lines = (DOCS / "performance.md").read_text().splitlines()
+    head = next(k for k, line in enumerate(lines) if line.startswith("| tree |"))
+    cells = [[x.strip() for x in line.split("|")[1:-1]] for line in lines[head:]]
+    columns = [COLUMNS[name] for name in cells[0][1:]]
+    table = list(itertools.takewhile(bool, cells[2:]))
+    assert len(table) == len({tree for tree, _ in measured})
+    for tree, *ratios in table:
+        got = {name: x for name, x in zip(columns, ratios, strict=True) if x}
+        assert got == {k: measured[tree, k] for k in got}, tree

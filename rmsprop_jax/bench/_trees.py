@@ -43,6 +43,7 @@ TREES: dict[str, Shapes] = {
     "32 x 1024^2": [(1024, 1024)] * 32,
     "1000 x 64^2": [(64, 64)] * 1000,
     "one leaf of 2^25": [(2**25,)],
+    "one matrix of 4096 x 8192": [(4096, 8192)],
     "one leaf of 33554393": [(33554393,)],  # a prime
     "ResNet-50": resnet50(),
     "GPT-2 124M": gpt2(),
