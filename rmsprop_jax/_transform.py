@@ -150,7 +150,7 @@ def scale_by_rmsprop(
     ) -> tuple[PyTree, RMSPropState]:
         del extra_args
         check_state(call, state, RMSPropState)
-        if (state.m is not None) != centered:
+        if jax.tree.leaves(state.s) and bool(jax.tree.leaves(state.m)) != centered:
             raise ValueError(
                 f"`{call}(centered={centered}).update`: the state is that of centered="
                 f"{not centered}. Use the options that it was made with."

@@ -10,7 +10,7 @@ import optax
 
 from .._alias import rmsprop
 from .._master_weights import master_weights
-from .._storage import UInt8
+from .._storage import Format, UInt8
 
 RATE = 1e-3
 REFERENCE = "optax.rmsprop"
@@ -20,14 +20,14 @@ class Contender(NamedTuple):
     """One optimizer, the dtype of its parameters, and what a step must move.
 
     Attributes:
-      make: builds the transformation; None where one pass over memory is timed.
+      make: builds the transformation.
       dtype: of parameters and gradients.
       state_bytes: what it keeps for each parameter between steps.
       like: the contender of the same equations, in float32; None for another algorithm.
       within: how far the two may be apart, over the distance they moved.
     """
 
-    make: Callable[[], optax.GradientTransformation] | None
+    make: Callable[[], optax.GradientTransformation]
     dtype: Any = jnp.float32
     state_bytes: float = 4
     like: str | None = REFERENCE
@@ -51,6 +51,13 @@ def _ours(**options: Any) -> Callable[[], optax.GradientTransformation]:
     return lambda: rmsprop(RATE, **options)
 
 
+def _narrow(
+    like: str, storage: str | Format, state_bytes: float, **options: Any
+) -> Contender:
+    make = _ours(storage=storage, **options)
+    return Contender(make, state_bytes=state_bytes, like=like, within=0.05)
+
+
 def _master(bits: int) -> Callable[[], optax.GradientTransformation]:
     return lambda: master_weights(rmsprop(RATE, storage="uint8"), bits=bits)
 
@@ -61,17 +68,13 @@ CONTENDERS: dict[str, Contender] = {
     REFERENCE: Contender(lambda: optax.rmsprop(RATE)),
     "optax.rmsprop again": Contender(lambda: optax.rmsprop(RATE)),
     "rmsprop": Contender(_ours()),
-    "rmsprop, uint8": Contender(_ours(storage="uint8"), state_bytes=1, within=0.05),
+    "rmsprop, uint8": _narrow(REFERENCE, "uint8", 1),
     "rmsprop, bfloat16 p, uint8": Contender(
         _ours(storage="uint8"), half, 1, within=0.05
     ),
     "optax.sgd": Contender(lambda: optax.sgd(RATE), state_bytes=0, like=None),
-    "rmsprop, bfloat16": Contender(
-        _ours(storage="bfloat16"), state_bytes=2, within=0.01
-    ),
-    "rmsprop, uint8 to nearest": Contender(
-        _ours(storage=ToNearest()), state_bytes=1, within=0.05
-    ),
+    "rmsprop, bfloat16": _narrow(REFERENCE, "bfloat16", 2),
+    "rmsprop, uint8 to nearest": _narrow(REFERENCE, ToNearest(), 1),
     "rmsprop, eps outside": Contender(_ours(eps_in_sqrt=False), within=0.01),
     "rmsprop, centered": Contender(_ours(centered=True), state_bytes=8, like=CENTERED),
     CENTERED: Contender(
@@ -81,6 +84,10 @@ CONTENDERS: dict[str, Contender] = {
     MOMENTUM: Contender(
         lambda: optax.rmsprop(RATE, momentum=0.9), state_bytes=8, like=MOMENTUM
     ),
+    "rmsprop, centered, bfloat16": _narrow(CENTERED, "bfloat16", 4, centered=True),
+    "rmsprop, centered, uint8": _narrow(CENTERED, "uint8", 3, centered=True),
+    "rmsprop, momentum, bfloat16": _narrow(MOMENTUM, "bfloat16", 4, momentum=0.9),
+    "rmsprop, momentum, uint8": _narrow(MOMENTUM, "uint8", 3, momentum=0.9),
     "rmsprop, bfloat16 p": Contender(_ours(), half, within=0.05),
     "optax.rmsprop, bfloat16 p": Contender(
         lambda: optax.rmsprop(RATE), half, 2, within=0.05
@@ -96,7 +103,6 @@ QUICK = tuple(CONTENDERS)[:6]
 
 def step_of(contender: Contender) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Give `init(params)` and `step(params, state, gradients)`."""
-    assert contender.make is not None
     tx = contender.make()
 
     def step(params: Any, state: Any, gradients: Any) -> Any:
