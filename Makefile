@@ -75,11 +75,14 @@ bench: $(VENV)/demo
 GPU_BENCH = XLA_PYTHON_CLIENT_PREALLOCATE=false KERAS_BACKEND=jax \
   $(GPU_PYTHON) -m rmsprop_jax bench --suite full --rounds 20
 bench-gpu:
-	$(GPU_BENCH) --minutes 5 --trees $(LARGE_TREES) --json $(GPU_RESULTS)-large.json \
-	  --markdown $(GPU_RESULTS)-large.md --plot $(GPU_RESULTS)-large.png
-	$(GPU_BENCH) --minutes 4 --trees $(OTHER_TREES) --json $(GPU_RESULTS)-other.json \
+	$(GPU_BENCH) --minutes 4 --trees $(LARGE_TREES) --json $(GPU_RESULTS)-large.json \
+	  --contenders $(SHORT) --markdown $(GPU_RESULTS)-large.md \
+	  --plot $(GPU_RESULTS)-large.png
+	$(GPU_BENCH) --minutes 3 --trees $(OTHER_TREES) --json $(GPU_RESULTS)-other.json \
 	  --contenders $(SHORT) --peers "torch, foreach" "bitsandbytes 8-bit" \
 	  --markdown $(GPU_RESULTS)-other.md --plot $(GPU_RESULTS)-other.png
+	$(GPU_BENCH) --minutes 2 --trees "32 x 1024^2" --json $(GPU_RESULTS)-all.json \
+	  --peers --markdown $(GPU_RESULTS)-all.md --plot $(GPU_RESULTS)-all.png
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
