@@ -105,8 +105,7 @@ def test_a_state_of_other_options_is_refused():
             tx.update(g, other.init(g))
     one = rmsprop(0.1, momentum=0.9)
     other = rmsprop(0.1, momentum=0.9, lr_in_momentum=False)
-    code = "MomentumState`, as `init` gives; got EmptyState"
-    with pytest.raises(TypeError, match=code):
+    with pytest.raises(TypeError, match="MomentumState"):
         one.update(g, other.init(g))
 
 

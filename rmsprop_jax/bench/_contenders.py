@@ -52,7 +52,7 @@ def _ours(**options: Any) -> Callable[[], optax.GradientTransformation]:
 
 
 def _narrow(
-    like: str, storage: str | Format, state_bytes: float, **options: Any
+    like: str, storage: str | Format, state_bytes: int, **options: Any
 ) -> Contender:
     make = _ours(storage=storage, **options)
     return Contender(make, state_bytes=state_bytes, like=like, within=0.05)
