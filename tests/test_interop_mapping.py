@@ -383,9 +383,9 @@ def blocks():
 def test_the_page_runs_with_torch(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in blocks():
-        if not block.startswith(("# in Keras", ">>>")):
-            with jax.numpy_rank_promotion("allow"):
+    names, promotion = {}, jax.numpy_dtype_promotion("standard")
+    with promotion, jax.numpy_rank_promotion("allow"):
+        for block in blocks():
+            if not block.startswith(("# in Keras", ">>>")):
                 exec(block, names)
     assert names["interop"].torch.options("optimizer.pt")["momentum"] == 0.9
