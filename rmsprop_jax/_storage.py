@@ -214,7 +214,7 @@ def read(call: str, format_: Format, stored: Array) -> Array:
 
 def decoded_dtype(call: str, format_: Format, stored: Any) -> np.dtype:
     """Give the dtype that `read` gives."""
-    dtype = _decoded_dtype(format_, stored.dtype)
+    dtype = _decoded_dtype(format_, jax.dtypes.canonicalize_dtype(stored.dtype))
     if dtype is None:
         raise ValueError(
             f"`{call}`: a moment in the state is {stored.dtype}, which storage "

@@ -62,9 +62,11 @@ def test_what_moves_otherwise_is_not_timed(make):
         check("wrong", Contender(make, within=0.05))
 
 
-def test_another_algorithm_must_not_climb():
+@pytest.mark.parametrize("rate", (-1e-3, 0.0))
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_another_algorithm_must_move_and_not_climb(rate):
     with pytest.raises(AssertionError, match="wrong does not move as"):
-        check("wrong", Contender(lambda: optax.sgd(-1e-3), like=None))
+        check("wrong", Contender(lambda: optax.sgd(rate), like=None))
 
 
 def test_a_peer_is_checked_from_its_first_step():

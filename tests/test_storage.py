@@ -25,7 +25,7 @@ from rmsprop_jax import (
 )
 from rmsprop_jax._dialect_facts import DIALECTS
 from rmsprop_jax._dither import Dither
-from rmsprop_jax._storage import FORMATS, store
+from rmsprop_jax._storage import FORMATS, decoded_dtype, store
 
 BYTES = {"float32": 4, "bfloat16": 2, "uint8": 1}
 NARROW = ("bfloat16", "uint8")
@@ -430,6 +430,14 @@ def test_what_is_finite_in_64_bits_stays_so(x64):
     u, state = tx.update(g, tx.init(g))
     np.testing.assert_allclose(u, [10**0.5, 10**0.5 * 1j, -(10**0.5)], rtol=1e-6)
     assert np.all(np.isfinite(state.s))
+
+
+def test_what_is_kept_depends_on_the_precision_of_now(request):
+    """What was asked without 64 bits does not decide with them."""
+    wide = np.ones(2, np.float64)
+    assert decoded_dtype("f", FORMATS["float32"], wide) == np.float32
+    request.getfixturevalue("x64")
+    assert decoded_dtype("f", FORMATS["float32"], wide) == np.float64
 
 
 @pytest.mark.parametrize("make", (float, np.float64, np.float32))

@@ -55,7 +55,8 @@ def _narrow(
     like: str, storage: str | Format, state_bytes: int, **options: Any
 ) -> Contender:
     make = _ours(storage=storage, **options)
-    return Contender(make, state_bytes=state_bytes, like=like, within=0.05)
+    within = 0.003 if storage == "bfloat16" else 0.03
+    return Contender(make, state_bytes=state_bytes, like=like, within=within)
 
 
 def _master(bits: int) -> Callable[[], optax.GradientTransformation]:
@@ -70,7 +71,7 @@ CONTENDERS: dict[str, Contender] = {
     "rmsprop": Contender(_ours()),
     "rmsprop, uint8": _narrow(REFERENCE, "uint8", 1),
     "rmsprop, bfloat16 p, uint8": Contender(
-        _ours(storage="uint8"), half, 1, within=0.05
+        _ours(storage="uint8"), half, 1, within=0.03
     ),
     "optax.sgd": Contender(lambda: optax.sgd(RATE), state_bytes=0, like=None),
     "rmsprop, bfloat16": _narrow(REFERENCE, "bfloat16", 2),
@@ -88,12 +89,12 @@ CONTENDERS: dict[str, Contender] = {
     "rmsprop, centered, uint8": _narrow(CENTERED, "uint8", 3, centered=True),
     "rmsprop, momentum, bfloat16": _narrow(MOMENTUM, "bfloat16", 4, momentum=0.9),
     "rmsprop, momentum, uint8": _narrow(MOMENTUM, "uint8", 3, momentum=0.9),
-    "rmsprop, bfloat16 p": Contender(_ours(), half, within=0.05),
+    "rmsprop, bfloat16 p": Contender(_ours(), half, within=0.01),
     "optax.rmsprop, bfloat16 p": Contender(
-        lambda: optax.rmsprop(RATE), half, 2, within=0.05
+        lambda: optax.rmsprop(RATE), half, 2, within=0.01
     ),
-    "master_weights 24, uint8": Contender(_master(24), half, 2, within=0.05),
-    "master_weights 32, uint8": Contender(_master(32), half, 3, within=0.05),
+    "master_weights 24, uint8": Contender(_master(24), half, 2, within=0.03),
+    "master_weights 32, uint8": Contender(_master(32), half, 3, within=0.03),
     "optax.flatten(optax.rmsprop)": Contender(
         lambda: optax.flatten(optax.rmsprop(RATE))
     ),

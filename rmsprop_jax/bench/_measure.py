@@ -157,13 +157,14 @@ def bandwidth(step: Callable[..., Any], bytes_: float, rounds: int) -> float:
 def check(name: str, made: Any, like: str | None, within: float) -> None:
     """Refuse to time what goes elsewhere than the contender `like`.
 
-    `made` is the step on the shapes `CHECKED`. Without `like`, another algorithm must
-    at least not lead away from the goal of the reference.
+    `made` is the step on the shapes `CHECKED`. Of another algorithm, without `like`,
+    the angle to the reference counts: 1 less its cosine may be 0.5.
     """
     got = made.displacement()
     want = compiled(like or REFERENCE, CHECKED).displacement()
     if like is None:
-        apart, within = -np.dot(got, want), 0.0
+        lengths = np.linalg.norm(got) * np.linalg.norm(want)
+        apart, within = 1 - np.dot(got, want) / lengths, 0.5
     else:
         apart = np.linalg.norm(got - want) / np.linalg.norm(want)
     if not apart <= within:
