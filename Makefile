@@ -8,7 +8,7 @@ PEERS_ALONE := timm==1.0.31 stable-baselines3==2.9.2 bitsandbytes==0.50.2
 STEPS := 30
 BUDGET ?= 300
 GPU_PYTHON ?= python3
-GPU_RESULTS ?= docs/benchmarks/steps-gpu
+GPU_RESULTS ?= benchmarks/steps-gpu
 LARGE_TREES := "32 x 1024^2" "one leaf of 2^25" "one leaf of 33554393"
 OTHER_TREES := "2000 x 64" "1000 x 64^2" ResNet-50 "GPT-2 124M" \
   "training step, ResNet-50 at 1 x 64^2" "training step, GPT-2 124M at 64 tokens"

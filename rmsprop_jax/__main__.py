@@ -10,8 +10,11 @@ from . import __version__
 
 COMMANDS = {
     "bench": ("rmsprop_jax.bench", "time a step beside that of optax.rmsprop"),
-    "dialects": ("rmsprop_jax._dialects_cli", "compare the RMSProps of 16 frameworks"),
-    "recipes": ("rmsprop_jax._recipes_cli", "list the published settings"),
+    "dialects": (
+        "rmsprop_jax.dialects.__main__",
+        "compare the dialects of RMSProp",
+    ),
+    "recipes": ("rmsprop_jax.recipes.__main__", "list the published settings"),
     "demo": ("rmsprop_jax.demo", "train on digits beside SGD, AdaGrad and Adam"),
 }
 

@@ -1,7 +1,7 @@
-"""Random bits for stochastic rounding, from where they are used and nothing else.
+"""Random bits for stochastic rounding, computed from where they are used.
 
-The bits of an element are a hash of (seed, count, slot, leaf, index of the element): so
-there is no key to keep, a restart repeats the run, and any mesh gives the same bits.
+The bits of an element are a hash of (seed, step, slot, leaf, index of the element). So
+there is no key to keep, a restart repeats the run, and all meshes have the same bits.
 """
 
 import functools
@@ -23,30 +23,30 @@ Words = Any  # uint32, of NumPy where the numbers are known, else of JAX
 
 
 class Dither(NamedTuple):
-    """What tells one stochastic rounding of an array from every other.
+    """The key of one stochastic rounding of one array.
 
     Attributes:
-      seed: that of the transformation.
-      count: number of updates before this one.
-      slot: a letter for the moment: one parameter may have several.
+      seed: seed of the transformation.
+      step: number of updates before this one.
+      slot: a letter for the moment, since one parameter may have several.
       leaf: number of the parameter in its tree.
-      rows: numbers of the rows that are rounded, where not all are: they get the bits
-        that they would get among all.
+      rows: numbers of the rows that are rounded, where not all are; they get the bits
+        that they would get if all rows were rounded.
     """
 
     seed: ArrayLike
-    count: Array
+    step: Array
     slot: str
     leaf: int
     rows: Array | None = None
 
-    def bits(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
-        """Give 32 random bits for each element of an array."""
+    def random(self, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+        """Return 32 random bits for each element of an array."""
         # Two words: with one alone, two keys give the same bits in another order.
         key = np.array([[1, 2], [3, 4]], np.uint32)
         # What is known comes first, and is one constant: so the program of a leaf is
         # that of every leaf of its shape, and XLA compiles it once.
-        for part in (ord(self.slot), self.leaf, self.seed, self.count):
+        for part in (ord(self.slot), self.leaf, self.seed, self.step):
             key = _mix(key + _uint32(part) + _uint32(_GOLDEN), _FIRST, _SECOND)
         # XLA fuses no reduction into what repeats it: so the key is computed once and
         # not for each element, and on CPU a step copies one leaf at a time.

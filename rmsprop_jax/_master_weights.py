@@ -1,4 +1,4 @@
-"""Low-precision parameters that lose nothing, around any optax transformation."""
+"""Master weights: 16-bit parameters trained with the accuracy of float32."""
 
 from typing import Any, NamedTuple
 
@@ -8,21 +8,30 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Int32, PyTree
 
-from ._cached import cached
-from ._checks import check_number, undifferentiable
+from ._arguments import Call, cached, check_numbers
 from ._dither import Dither
-from ._leaves import check_parameters, map_leaves, path_name
-from ._split import RESIDUALS, join, move, split
-from ._storage import Shaped, constant_like, lift
+from ._number_lines import RESIDUALS, join, move, split
+from ._placement import Shaped, constant_like
+from ._precision import lift
+from ._storage import undifferentiable
+from ._trees import (
+    at,
+    check_gradients,
+    check_parameters,
+    map_leaves,
+    named_leaves,
+    path_name,
+    states_in,
+)
 
 
 class MasterWeightsState(NamedTuple):
-    """What `master_weights` keeps between steps.
+    """The state of `master_weights` between steps.
 
     Attributes:
       step: number of updates so far; an int32 scalar.
-      residual: what each 16-bit parameter lacks: int8 with 24 bits, int16 with 32; of
-        other parameters a zero.
+      residual: the bits that each 16-bit parameter lacks: int8 with 24 bits, int16 with
+        32; a zero for other parameters.
       inner_state: state of the inner transformation, which sees float32 parameters.
     """
 
@@ -35,17 +44,17 @@ class MasterWeightsState(NamedTuple):
 def master_weights(
     inner: optax.GradientTransformation, *, bits: int = 24, seed: ArrayLike = 0
 ) -> optax.GradientTransformationExtraArgs:
-    """Train bfloat16 and float16 parameters as if they were float32.
+    """Train bfloat16 and float16 parameters with the accuracy of float32 parameters.
 
         w  <- w + inner(g, w)                   in float32, rounded to `bits`
         p  <- w                                 rounded to nearest
         residual = w - p                        in 2**-8 or 2**-16 of the last place
 
-    So `w` is kept in 3 bytes (24 bits, rounded stochastically: unbiased however small
-    the steps) or in 4 (32 bits: the float32 run itself). Parameters of other dtypes
-    pass through untouched. It must be the last of a chain, with conditions such as
-    `optax.apply_if_finite` inside: the updates are float32, and `optax.apply_updates`
-    lands on `p`.
+    So the master weight `w` takes 3 bytes (24 bits, rounded stochastically, which is
+    unbiased for steps of any size) or 4 (32 bits, which gives the float32 run itself).
+    Parameters of other dtypes are passed to `inner` as they are. It must be the last
+    link of a chain, with wrappers such as `optax.apply_if_finite` inside it. Its
+    updates are float32, and `optax.apply_updates` adds them so that the sum is `p`.
 
     Args:
       inner: any optax transformation whose updates are to be added to the parameters.
@@ -75,7 +84,7 @@ def master_weights(
     Source: Micikevicius et al., Mixed Precision Training, 2018, section 3.1; the
       residual: FlashOptim, arXiv:2602.23349, 2026.
     """
-    call = "master_weights"
+    call = Call("master_weights")
     if not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
             f"`{call}(inner)` must be an optax transformation, such as "
@@ -83,7 +92,7 @@ def master_weights(
         )
     if bits not in RESIDUALS:
         raise ValueError(f"`{call}(bits=...)` must be 24 or 32; got {bits!r}.")
-    check_number(call, "seed", seed, at_least=-float("inf"))
+    check_numbers(call, seed=seed)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree) -> MasterWeightsState:
@@ -105,14 +114,15 @@ def master_weights(
                 f"`{call}.update` needs the parameters: call `update(updates, state, "
                 "params)`."
             )
+        check_gradients(call, updates, params)
         wide, _ = map_leaves(call, _lift_gradient, updates, params)
         masters = jax.tree.map(_join, params, state.residual)
         wide, inner_state = inner.update(wide, state.inner_state, masters, **extra_args)
 
-        def leaf_step(leaf: int, u: Array, p: Array, w: Array, residual: Array):
+        def land_leaf(leaf: int, u: Array, p: Array, w: Array, residual: Array):
             if not _is_narrow(p):
                 return u, p, w, residual
-            random = Dither(seed, state.step, "w", leaf).bits(p.shape)
+            random = Dither(seed, state.step, "w", leaf).random(p.shape)
             land = undifferentiable(
                 f"`{call}` cannot be differentiated through: a parameter of 16 bits is "
                 "a step function of the gradients. Differentiate with float32 "
@@ -123,7 +133,7 @@ def master_weights(
             return u, p, w, residual
 
         updates, _, _, residual = map_leaves(
-            call, leaf_step, wide, params, masters, state.residual
+            call, land_leaf, wide, params, masters, state.residual
         )
         step = jnp.asarray(optax.safe_increment(state.step))
         return updates, MasterWeightsState(step, residual, inner_state)
@@ -132,7 +142,7 @@ def master_weights(
 
 
 def restore_master_weights(params: PyTree, state: PyTree) -> PyTree:
-    """Give the float32 weights behind 16-bit parameters, for evaluation and export.
+    """Return the float32 weights of 16-bit parameters, for evaluation and export.
 
         w <- p + residual
 
@@ -156,7 +166,7 @@ def restore_master_weights(params: PyTree, state: PyTree) -> PyTree:
 
     Source: as `master_weights`.
     """
-    residuals = _residuals("restore_master_weights", params, state)
+    residuals = _residuals(Call("restore_master_weights"), params, state)
     return jax.tree_util.tree_map_with_path(
         lambda path, p: _join(p, residuals.get(path_name(path))), params
     )
@@ -165,7 +175,9 @@ def restore_master_weights(params: PyTree, state: PyTree) -> PyTree:
 def split_master_weights(
     weights: PyTree, params: PyTree, state: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """Put float32 weights behind 16-bit parameters: the way back of restoring.
+    """Split float32 weights into 16-bit parameters and residuals.
+
+    It is the inverse of `restore_master_weights`.
 
         p <- w, rounded to nearest;   residual <- w - p
 
@@ -190,7 +202,7 @@ def split_master_weights(
 
     Source: as `master_weights`.
     """
-    kept = _residuals("split_master_weights", params, state)
+    kept = _residuals(Call("split_master_weights"), params, state)
 
     def halves(name: str, p: Array, w: Array) -> tuple[Array, Array | None]:
         residual = kept.get(name)
@@ -198,13 +210,10 @@ def split_master_weights(
             return jnp.asarray(w, p.dtype), residual
         return split(jnp.asarray(w), p.dtype, 16 + 8 * residual.dtype.itemsize)
 
-    named = jax.tree_util.tree_leaves_with_path(params)
-    names = [path_name(path) for path, _ in named]
+    named = named_leaves(params)
     leaves = jax.tree.structure(params).flatten_up_to(weights)
-    pairs = [
-        halves(name, p, w) for name, (_, p), w in zip(names, named, leaves, strict=True)
-    ]
-    after = {name: residual for name, (_, residual) in zip(names, pairs, strict=True)}
+    pairs = [halves(*leaf, w) for leaf, w in zip(named, leaves, strict=True)]
+    after = {name: r for (name, _), (_, r) in zip(named, pairs, strict=True)}
 
     def with_residuals(node: Any) -> Any:
         if not _is_state(node):
@@ -218,30 +227,25 @@ def split_master_weights(
     return params, jax.tree.map(with_residuals, state, is_leaf=_is_state)
 
 
-def _residuals(call: str, params: PyTree, state: PyTree) -> dict[str, Array]:
+def _residuals(call: Call, params: PyTree, state: PyTree) -> dict[str, Array]:
     """Find the residuals in a state by the paths of their parameters."""
-    states = [x for x in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(x)]
+    states = states_in(state, MasterWeightsState)
     if not states:
         raise ValueError(
             f"`{call}`: there is no MasterWeightsState in this state; got "
-            f"{type(state).__name__}. Pass what `init` of a transformation with "
-            "`master_weights` in it gives."
+            f"{type(state).__name__}. Pass the state of a transformation with "
+            "`master_weights` in it."
         )
-    named = [
-        (path_name(path), residual)
-        for found in states
-        for path, residual in jax.tree_util.tree_leaves_with_path(found.residual)
-    ]
+    named = [leaf for found in states for leaf in named_leaves(found.residual)]
     shapes = {
-        path_name(path): jnp.shape(p) if _is_narrow(p) else ()
-        for path, p in jax.tree_util.tree_leaves_with_path(params)
+        name: jnp.shape(p) if _is_narrow(p) else () for name, p in named_leaves(params)
     }
     for name, residual in named:
         if residual.shape != shapes.get(name):
             raise ValueError(
                 f"`{call}`: the state has master weights of shape {residual.shape} for "
-                f"the parameter at {name!r}; `params` has {shapes.get(name)}. Pass the "
-                "parameters that the state belongs to."
+                f"the parameter at {at(name)}; `params` has {shapes.get(name)}. Pass "
+                "the parameters that the state belongs to."
             )
     return dict(named)
 

@@ -1,6 +1,6 @@
-"""A momentum trace whose buffer goes through storage."""
+"""Momentum with a buffer that goes through storage."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +8,20 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
-from ._checks import check_injected, check_number, check_state
+from ._arguments import Call, cached, check_arrays, check_numbers, check_state
+from ._boundary import bounded
 from ._dither import Dither
-from ._leaves import check_parameters, map_leaves
-from ._storage import (
-    Format,
-    arithmetic_dtype,
-    find_format,
-    lift,
-    lower,
-    read,
-    signed,
-    store,
-)
+from ._precision import arithmetic_dtype, lift, lower
+from ._rule import accumulate
+from ._storage import Format, decoded, encoded, find_format, signed
+from ._trees import map_leaves
 
 
 class MomentumState(NamedTuple):
-    """What momentum keeps between steps.
+    """The state of momentum between steps.
 
     Attributes:
-      step: number of updates so far; an int32 scalar. Not named `count`, so that
-        `optax.tree.get(state, "count")` finds the one of `RMSPropState`.
+      step: number of updates so far; an int32 scalar.
       trace: momentum buffer of each parameter.
     """
 
@@ -36,6 +29,7 @@ class MomentumState(NamedTuple):
     trace: PyTree
 
 
+@cached
 def trace(
     momentum: ArrayLike,
     nesterov: bool = False,
@@ -48,15 +42,15 @@ def trace(
         b <- momentum*b + u
         update = b,   or   u + momentum*b   with nesterov
 
-    `optax.trace` with float32 arithmetic (float64 for float64 parameters) and a buffer
-    of the same dtype for ever.
+    It is `optax.trace` with float32 arithmetic (float64 for float64 parameters) and a
+    buffer whose dtype never changes.
 
     Args:
       momentum: weight of the past, in [0, 1). May be scheduled with
         `optax.inject_hyperparams`.
       nesterov: whether to look one step ahead.
       storage: how `b` is kept between steps, as `m` in `scale_by_rmsprop`.
-      seed: as in `scale_by_rmsprop`.
+      seed: an integer; seed of the stochastic rounding of narrow storage.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `MomentumState`.
@@ -65,16 +59,35 @@ def trace(
       ValueError: for momentum outside [0, 1), or gradients that do not fit the state.
       TypeError: for leaves that are not floating point or complex arrays.
 
+    Example:
+      >>> import jax.numpy as jnp, optax, rmsprop_jax
+      >>> rule, buffer = rmsprop_jax.scale_by_rmsprop(), rmsprop_jax.trace(0.9)
+      >>> tx = optax.chain(rule, buffer, optax.scale(-0.1))
+      >>> params = jnp.array([1.0, -2.0])
+      >>> updates, state = tx.update(params, tx.init(params))
+      >>> updates.round(4)
+      Array([-0.3162,  0.3162], dtype=float32)
+
     Source: Sutskever, Martens, Dahl and Hinton, On the importance of initialization
       and momentum in deep learning, 2013.
     """
-    call = "rmsprop"  # where its arguments come from
-    check_number(call, "momentum", momentum, below=1.0)
+    call = Call("trace", injectable=True)
+    return bounded(call, keep_trace(call, momentum, nesterov, storage, seed))
+
+
+def keep_trace(
+    call: Call,
+    momentum: ArrayLike,
+    nesterov: bool,
+    storage: str | Format,
+    seed: ArrayLike,
+) -> optax.GradientTransformation:
+    """Make the link of a chain that accumulates with momentum."""
+    check_numbers(call, momentum=momentum, seed=seed)
     format_ = signed(find_format(call, storage))
 
     def init(params: PyTree) -> MomentumState:
-        check_parameters(call, params)
-        check_injected(call, "momentum", momentum)
+        check_arrays(call, momentum=momentum)
 
         def buffer(p):
             return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
@@ -82,22 +95,20 @@ def trace(
         return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(buffer, params))
 
     def update(
-        updates: PyTree, state: MomentumState, params: PyTree = None, **extra_args: Any
+        updates: PyTree, state: MomentumState, params: PyTree = None
     ) -> tuple[PyTree, MomentumState]:
-        del params, extra_args
+        del params
         check_state(call, state, MomentumState)
 
-        def leaf_step(leaf: int, u: Inexact[Array, "*shape"], b: Array):
-            b = read(call, format_, b)
+        def accumulate_leaf(leaf: int, u: Inexact[Array, "*shape"], b: Array):
+            b = decoded(call, format_, b)
             mu = jnp.asarray(momentum, b.dtype)
-            x = lift(u, b.real.dtype)
+            out, b = accumulate(lift(u, b.real.dtype), b, mu, nesterov)
             dither = Dither(seed, state.step, "b", leaf)
-            b = mu * b + x
-            out = x + mu * b if nesterov else b
-            return lower(out, u.dtype), store(format_, b, dither)
+            return lower(out, u.dtype), encoded(format_, b, dither)
 
-        updates, buffer = map_leaves(call, leaf_step, updates, state.trace)
+        updates, buffer = map_leaves(call, accumulate_leaf, updates, state.trace)
         step = jnp.asarray(optax.safe_increment(state.step))
         return updates, MomentumState(step, buffer)
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
+    return optax.GradientTransformation(init, update)  # pyright: ignore

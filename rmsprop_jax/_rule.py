@@ -1,4 +1,4 @@
-"""The algebra of RMSProp for one parameter: no trees, no storage.
+"""The algebra of RMSProp for one parameter, without trees and without storage.
 
 With `W = 1 - decay**t` under bias correction, else 1:
 
@@ -8,9 +8,13 @@ With `W = 1 - decay**t` under bias correction, else 1:
     u  = g / sqrt(s/W + eps)          eps_in_sqrt
     u  = g / (sqrt(s/W) + eps)        otherwise
 
-where `L` is what a centered step leaves of `g - m`: `1 - (1-decay)/W`; 1 uncentered. So
-`s` is what the root is taken of. The centered form is `E[|g|**2] - |E[g]|**2` in
-exact arithmetic, and a sum of terms that cannot be negative.
+with the new `m` in `d`, and `L = 1 - (1-decay)/W` centered, 1 uncentered. The root is
+taken of `s` in both forms. Centered, `s` is `E[|g|**2] - |E[g]|**2` in exact
+arithmetic, and a sum of terms that cannot be negative. Momentum and weight decay:
+
+    b <- momentum*b + x;   the update is b, or x + momentum*b with nesterov
+    g <- g + weight_decay*p                          coupled
+    u <- u - learning_rate*weight_decay*p            decoupled
 """
 
 import dataclasses
@@ -39,7 +43,7 @@ class Rule:
 
 
 class Coefficients(NamedTuple):
-    """Everything in one step that no element of the parameter changes."""
+    """The scalars of one step, which are the same for all elements of a parameter."""
 
     decay: Scalar
     pull: Scalar  # (1-decay)/W
@@ -50,8 +54,8 @@ class Coefficients(NamedTuple):
     eps_outside: Scalar
 
 
-class Step(NamedTuple):
-    """What one step gives: the update and the moments after it."""
+class Advanced(NamedTuple):
+    """The update of one step, and the moments after it."""
 
     u: Inexact[Array, "*shape"]
     s: Float[Array, "*shape"]
@@ -81,15 +85,15 @@ def coefficients(rule: Rule, t: Array, dtype: DTypeLike) -> Coefficients:
 
 # Jitted, so that it is traced once for all leaves of one shape.
 @functools.partial(jax.jit, static_argnames="nonfinite")
-def step(
+def advance(
     c: Coefficients,
     g: Inexact[Array, "*shape"],
     s: Float[Array, "*shape"],
     m: Inexact[Array, "*shape"] | None,
     *,
     nonfinite: str,
-) -> Step:
-    """Advance one parameter by one gradient, all of one precision."""
+) -> Advanced:
+    """Advance the moments of one parameter by one gradient, all of one precision."""
     finite, held = jnp.isfinite(g), nonfinite == "hold"
     largest = float(jnp.finfo(g.dtype).max)
     # |g - m|**2 must not overflow: 2**62 in float32, 2**510 in float64.
@@ -103,7 +107,28 @@ def step(
     # The square underflows below 1e-19 in float32; the floor is what it stands for.
     root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
     u = _limit(_divide(g, root + c.eps_outside), largest)
-    return Step(jnp.where(finite, u, 0.0) if held else u, s, m)
+    return Advanced(jnp.where(finite, u, 0.0) if held else u, s, m)
+
+
+def accumulate(
+    x: Inexact[Array, "*shape"],
+    b: Inexact[Array, "*shape"],
+    momentum: Scalar,
+    nesterov: bool,
+) -> tuple[Inexact[Array, "*shape"], Inexact[Array, "*shape"]]:
+    """Add `x` to a momentum buffer; return the update and the new buffer."""
+    b = momentum * b + x
+    return (x + momentum * b if nesterov else b), b
+
+
+def decay_weights(
+    x: Inexact[Array, "*shape"],
+    p: Inexact[Array, "*shape"],
+    weight_decay: Scalar,
+    rate: Scalar | None = None,
+) -> Inexact[Array, "*shape"]:
+    """Add weight decay to a gradient, or to an update where a rate is given."""
+    return x + (weight_decay if rate is None else weight_decay * -rate) * p
 
 
 def _in_dtype(value: ArrayLike, dtype: DTypeLike) -> Scalar:

@@ -1,9 +1,10 @@
-"""How a moment is kept between steps, and every cast in and out of the arithmetic."""
+"""How an array is kept between steps: the formats float32, bfloat16 and uint8."""
 
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,12 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, UInt32
 from jaxtyping import UInt8 as UInt8Array
 
-from ._checks import is_traced, undifferentiable
+from ._arguments import Call, is_traced
 from ._dither import Dither
+from ._placement import Shaped, constant_like
+from ._precision import lift
 
-Shaped = ArrayLike | jax.ShapeDtypeStruct
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -41,8 +44,8 @@ class Format(Protocol):
     signed: ClassVar[bool]
     stochastic: ClassVar[bool]
 
-    def encode(self, x: Array, bits: Array) -> Array:
-        """Store `x`; `bits` are 32 random bits for each element, or for all."""
+    def encode(self, x: Array, random: Array) -> Array:
+        """Store `x`; `random` holds 32 bits for each element, or for all elements."""
         ...
 
     def decode(self, stored: Array) -> Array:
@@ -61,8 +64,8 @@ class Float32(Format):
     signed = True
     stochastic = False
 
-    def encode(self, x: Array, bits: Array | None = None) -> Array:
-        del bits
+    def encode(self, x: Array, random: Array | None = None) -> Array:
+        del random
         return x
 
     def decode(self, stored: Array) -> Array:
@@ -83,7 +86,7 @@ class BFloat16(Format):
     stochastic = True
 
     def encode(
-        self, x: Inexact[Array, "*shape"], bits: UInt32[Array, "..."]
+        self, x: Inexact[Array, "*shape"], random: UInt32[Array, "..."]
     ) -> Inexact[Array, "*shape"]:
         x = lift(x, jnp.float32)
         if jnp.iscomplexobj(x):
@@ -92,7 +95,7 @@ class BFloat16(Format):
         pattern = lax.bitcast_convert_type(x, jnp.uint32)
         magnitude = pattern & 0x7FFFFFFF
         largest, infinity = jnp.uint32(0x7F7F0000), jnp.uint32(0x7F800000)
-        rounded = jnp.minimum(magnitude, largest) + (bits >> 16)
+        rounded = jnp.minimum(magnitude, largest) + (random >> 16)
         # A NaN whose upper bits say infinity would become one.
         quiet = jnp.uint32(0x00400000)
         nonfinite = jnp.where(magnitude > infinity, magnitude | quiet, magnitude)
@@ -143,7 +146,7 @@ class UInt8(Format):
         return super().init(like, fill, dtype)
 
     def encode(
-        self, x: Inexact[Array, "*shape"], bits: UInt32[Array, "..."]
+        self, x: Inexact[Array, "*shape"], random: UInt32[Array, "..."]
     ) -> UInt8Array[Array, "*shape"]:
         if jnp.iscomplexobj(x):
             raise TypeError(
@@ -152,10 +155,10 @@ class UInt8(Format):
             )
         x = lift(x, jnp.float32)
         pattern = lax.bitcast_convert_type(x, jnp.uint32)
-        rounded = ((pattern & 0x7FFFFFFF) + (bits >> 11)) >> 21
+        rounded = ((pattern & 0x7FFFFFFF) + (random >> 11)) >> 21
         code = jnp.clip(rounded, self._zero, self._zero + 255) - self._zero
         smallest = math.ldexp(1.25, self.min_exponent)
-        threshold = (~bits >> 8).astype(jnp.float32) * 2.0**-24 * smallest
+        threshold = (~random >> 8).astype(jnp.float32) * 2.0**-24 * smallest
         code = jnp.where(x < smallest, jnp.where(x > threshold, 1, 0), code)
         return code.astype(jnp.uint8)
 
@@ -176,50 +179,42 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def constant_like(like: Shaped, value: Array) -> Array:
-    """Repeat `value` in the shape and sharding of `like`."""
-    x = jnp.full_like(like, value, dtype=value.dtype)
-    # Under `jax.jit` a constant depends on nothing, and would be on one device. XLA
-    # shards a choice as it shards its condition, and only then sees that there is none.
-    return jnp.where(like == like, x, x) if is_traced(like) else x
-
-
-def find_format(call: str, storage: str | Format) -> Format:
-    """Look a format up by its name; a `Format` is taken as it is."""
+def find_format(call: Call, storage: str | Format) -> Format:
+    """Return the format of a name; a `Format` is returned as it is."""
     if isinstance(storage, str) and storage in FORMATS:
         return FORMATS[storage]
     if isinstance(storage, Format) and not isinstance(storage, type):
         return storage
     raise ValueError(
-        f"`{call}(storage=...)` must be one of {', '.join(map(repr, FORMATS))}, or a "
-        f"`Format`; got {storage!r}."
+        f"{call.given(storage=...)} must be one of {', '.join(map(repr, FORMATS))}, or "
+        f"a `Format`; got {storage!r}."
     )
 
 
 def signed(format_: Format) -> Format:
-    """Give the format for what may be negative, where `format_` keeps s."""
+    """Return the format of `m` and the momentum buffer where `format_` keeps s."""
     return format_ if format_.signed else BFloat16()
 
 
 def nearest(format_: Format, x: Array) -> Array:
-    """Encode `x` without chance: for values stored once, and not step after step."""
+    """Encode `x`, rounded to nearest: for values that are not rounded every step."""
     return format_.encode(x, jnp.uint32(0x80000000))
 
 
-def read(call: str, format_: Format, stored: Array) -> Array:
-    """Decode what `format_` has stored, and refuse what another has."""
+def decoded(call: Call, format_: Format, stored: Array) -> Array:
+    """Decode what `format_` has stored, and refuse what another format has."""
     decoded_dtype(call, format_, stored)
     return format_.decode(stored)
 
 
-def decoded_dtype(call: str, format_: Format, stored: Any) -> np.dtype:
-    """Give the dtype that `read` gives."""
+def decoded_dtype(call: Call, format_: Format, stored: Any) -> np.dtype:
+    """Return the dtype that `decoded` gives."""
     dtype = _decoded_dtype(format_, jax.dtypes.canonicalize_dtype(stored.dtype))
     if dtype is None:
         raise ValueError(
             f"`{call}`: a moment in the state is {stored.dtype}, which storage "
             f"`{format_}` does not keep. Use the `storage` that the state was made "
-            "with, or take it over with `interop.storage.convert`."
+            "with, or convert it with `interop.storage.convert`."
         )
     return dtype
 
@@ -233,53 +228,31 @@ def _decoded_dtype(format_: Format, stored: np.dtype) -> np.dtype | None:
     return x.dtype
 
 
-def store(format_: Format, x: Array, dither: Dither) -> Array:
-    """Encode `x`; a stochastic format rounds by the bits of `dither`."""
+def encoded(format_: Format, x: Array, dither: Dither) -> Array:
+    """Encode `x`; a stochastic format rounds by the random bits of `dither`."""
     if not format_.stochastic:
         return nearest(format_, x)
-    return _encode(format_, x, dither.bits(x.shape))
+    return _encode(format_, x, dither.random(x.shape))
 
 
 # Jitted, so that it is traced once for all leaves of one shape.
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(format_: Format, x: Array, bits: UInt32[Array, "..."]) -> Array:
+def _encode(format_: Format, x: Array, random: UInt32[Array, "..."]) -> Array:
     encode = undifferentiable(
         f"`storage={format_}` cannot be differentiated through: what it keeps is a "
         "step function of the gradients. Differentiate with `storage='float32'`.",
         format_.encode,
     )
-    return encode(x, bits)
+    return encode(x, random)
 
 
-def arithmetic_dtype(dtype: DTypeLike) -> np.dtype:
-    """Give the dtype to compute in: 64 bits for 64-bit leaves, else 32."""
-    return np.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+def undifferentiable(problem: str, function: Callable[..., R]) -> Callable[..., R]:
+    """Let a function refuse derivatives, where JAX would take them for zero."""
+    function = jax.custom_jvp(function)
 
+    @function.defjvp
+    def refuse(primals: Any, tangents: Any) -> NoReturn:
+        del primals, tangents
+        raise TypeError(problem)
 
-def real_dtype(dtype: DTypeLike) -> np.dtype:
-    """Give the dtype of the real part."""
-    return np.dtype(jnp.finfo(dtype).dtype)
-
-
-def lift(x: Inexact[Array, "*shape"], real: DTypeLike) -> Inexact[Array, "*shape"]:
-    """Cast to the real dtype of the arithmetic, or to its complex partner.
-
-    What is finite stays finite.
-    """
-    if jnp.iscomplexobj(x):
-        return lax.complex(lift(x.real, real), lift(x.imag, real))
-    largest = float(jnp.finfo(real).max)
-    if largest < float(jnp.finfo(x.dtype).max):  # narrow storage of float64
-        x = jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
-    return x.astype(real)
-
-
-def lower(x: Inexact[Array, "*shape"], dtype: DTypeLike) -> Inexact[Array, "*shape"]:
-    """Cast to `dtype`; what is too large becomes its largest value, not inf."""
-    if jnp.iscomplexobj(x):
-        real = real_dtype(dtype)
-        return lax.complex(lower(x.real, real), lower(x.imag, real))
-    largest = float(jnp.finfo(dtype).max)
-    if largest < float(jnp.finfo(x.dtype).max):
-        x = jnp.clip(x, -largest, largest)
-    return x.astype(dtype)
+    return function

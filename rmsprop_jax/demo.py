@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ._transform import scale_by_rmsprop
+from ._scale_by_rmsprop import scale_by_rmsprop
 
 try:
     from flax import nnx

@@ -15,7 +15,8 @@ import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ._leaves import path_name
+from ._arguments import Call
+from ._trees import path_name
 
 Placement = NamedSharding | PartitionSpec
 
@@ -95,7 +96,7 @@ def zero1_shardings(
     Source: Rajbhandari, Rasley, Ruwase and He, ZeRO: Memory Optimizations Toward
       Training Trillion Parameter Models, 2020, section 5.1.
     """
-    call = "sharding.zero1_shardings"
+    call = Call("sharding.zero1_shardings")
     if axis not in mesh.shape:
         raise ValueError(
             f"`{call}(axis=...)` must be one of the mesh, {tuple(mesh.shape)}; got "
@@ -202,7 +203,7 @@ def shardings_of(
 
 
 def _place(
-    call: str,
+    call: Call,
     state: PyTree,
     params: PyTree,
     param_shardings: PyTree = None,
@@ -223,7 +224,7 @@ def _place(
 Placed = dict[str, tuple[tuple[int, ...], Placement]]
 
 
-def _by_path(call: str, params: PyTree, param_shardings: PyTree) -> Placed:
+def _by_path(call: Call, params: PyTree, param_shardings: PyTree) -> Placed:
     """Pair each parameter with its sharding, or refuse by name."""
     named = jax.tree_util.tree_leaves_with_path(params)
     if param_shardings is None:
@@ -250,7 +251,7 @@ def _by_path(call: str, params: PyTree, param_shardings: PyTree) -> Placed:
     return placed
 
 
-def _given(call: str, params: PyTree, param_shardings: PyTree) -> list[Any]:
+def _given(call: Call, params: PyTree, param_shardings: PyTree) -> list[Any]:
     found, treedef = jax.tree.flatten(param_shardings, is_leaf=_is_placement)
     expected = jax.tree.structure(params)
     if treedef != expected:

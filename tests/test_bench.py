@@ -12,7 +12,9 @@ import optax
 import pytest
 
 from rmsprop_jax import bench
-from rmsprop_jax.bench import _contenders, _measure, _peers, _report, _training, _trees
+from rmsprop_jax.bench import _contenders, _measure, _peers, _training
+from rmsprop_jax.bench import _results as _report
+from rmsprop_jax.bench import _shapes as _trees
 from rmsprop_jax.bench._contenders import CONTENDERS, REFERENCE, Contender
 
 SMALL = [(4, 3), (3,)]

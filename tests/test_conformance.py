@@ -13,7 +13,7 @@ import oracle
 import pytest
 
 from rmsprop_jax import dialects, master_weights, rmsprop, scale_by_rmsprop
-from rmsprop_jax._dialect_facts import DIALECTS
+from rmsprop_jax.dialects._dialect import DIALECTS
 from rmsprop_jax.testing import LAWS, assert_conformant
 
 EVERYTHING = os.environ.get("CONFORMANCE") == "all"

@@ -20,7 +20,7 @@ from rich.console import Console
 
 import rmsprop_jax
 from rmsprop_jax import diagnostics, rmsprop
-from rmsprop_jax._quantiles import NAMES, quantiles
+from rmsprop_jax.diagnostics._quantiles import NAMES, quantiles
 
 LEVELS = (0.0, 0.05, 0.5, 0.95, 1.0)
 BFLOAT16 = 2.0**-8  # what rounding to 8 bits may change, relative

@@ -25,10 +25,12 @@ from replay import (
     replay,
 )
 
-from rmsprop_jax import _dialect_compare, _dialects_cli, dialects, rmsprop
-from rmsprop_jax._clipping import clip_by_global_norm, clip_by_variable_norm
-from rmsprop_jax._complex import ComplexParts, split_complex
-from rmsprop_jax._dialect_facts import DIALECTS, NOT_RUN, OURS
+from rmsprop_jax import dialects, rmsprop
+from rmsprop_jax.dialects import __main__ as _dialects_cli
+from rmsprop_jax.dialects import _compare as _dialect_compare
+from rmsprop_jax.dialects._clipping import clip_by_global_norm, clip_by_variable_norm
+from rmsprop_jax.dialects._complex_pairs import ComplexParts, split_complex
+from rmsprop_jax.dialects._dialect import DIALECTS, NOT_RUN, OURS
 
 KEPT = "storage='float32', nonfinite='propagate', seed=0"
 # From the constructors of the frameworks, and the sources of those that have none.

@@ -20,7 +20,7 @@ from rmsprop_jax import (
     rmsprop,
     split_master_weights,
 )
-from rmsprop_jax._split import join, split
+from rmsprop_jax._number_lines import join, split
 
 NARROW = (jnp.bfloat16, jnp.float16)
 # Between neighbours: float16 has three bits of mantissa more than bfloat16.

@@ -14,9 +14,10 @@ import pytest
 from cases import gradients
 from replay import GOLDEN, once
 
-from rmsprop_jax import _recipes_cli, dialects, recipes
-from rmsprop_jax._dialect_facts import DIALECTS
-from rmsprop_jax._recipe_facts import CODE, NOT_GIVEN, PAPER, RECIPES, REPORTED
+from rmsprop_jax import dialects, recipes
+from rmsprop_jax.dialects._dialect import DIALECTS
+from rmsprop_jax.recipes import __main__ as _recipes_cli
+from rmsprop_jax.recipes._recipe import CODE, NOT_GIVEN, PAPER, RECIPES, REPORTED
 
 STEPS = 24  # no gradients from 10 to 13
 STEPS_PER_EPOCH = 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rmsprop_jax import Format, rmsprop, sparse
 from rmsprop_jax._storage import FORMATS
-from rmsprop_jax.sparse._bits import Bits
+from rmsprop_jax.sparse._float_patterns import Bits
 
 DECAYED = dict(weight_decay=0.1, decoupled_weight_decay=True)
 INSIDE = dict(momentum=0.9)

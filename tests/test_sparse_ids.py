@@ -11,7 +11,8 @@ import pytest
 from cases import quick_jit
 
 from rmsprop_jax import sparse
-from rmsprop_jax.sparse import _alias, _checks
+from rmsprop_jax.sparse import _sparse_rmsprop as _alias
+from rmsprop_jax.sparse import _table_checks as _checks
 
 TX = sparse.rmsprop(0.1)
 DECAYED = dict(weight_decay=0.1, decoupled_weight_decay=True)

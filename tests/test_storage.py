@@ -23,9 +23,9 @@ from rmsprop_jax import (
     rmsprop,
     scale_by_rmsprop,
 )
-from rmsprop_jax._dialect_facts import DIALECTS
 from rmsprop_jax._dither import Dither
 from rmsprop_jax._storage import FORMATS, decoded_dtype, store
+from rmsprop_jax.dialects._dialect import DIALECTS
 
 BYTES = {"float32": 4, "bfloat16": 2, "uint8": 1}
 NARROW = ("bfloat16", "uint8")

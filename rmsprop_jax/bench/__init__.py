@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from . import _contenders, _trees
+from . import _contenders
+from . import _shapes as _trees
 from ._contenders import BANDWIDTHS, CONTENDERS, REFERENCE
 from ._measure import CHECKED, Row, bandwidth, check, compare, compiled, measure
 from ._peers import PEERS, missing
-from ._report import markdown, plot, table, write_json
+from ._results import markdown, plot, table, write_json
 from ._training import MODELS, measure_training, whole_step
 
 TRAINED = ("rmsprop", "rmsprop, uint8", "rmsprop, bfloat16 p, uint8", "optax.sgd")

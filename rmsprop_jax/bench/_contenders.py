@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .._alias import rmsprop
 from .._master_weights import master_weights
+from .._rmsprop import rmsprop
 from .._storage import Format, UInt8
 
 RATE = 1e-3

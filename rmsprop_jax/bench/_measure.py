@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._contenders import CONTENDERS, REFERENCE, step_of
-from ._trees import Shapes
+from ._shapes import Shapes
 
 WARM_UP = 3
 CHECKED: Shapes = [(64, 64), (64,)]

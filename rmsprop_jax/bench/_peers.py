@@ -11,7 +11,7 @@ import numpy as np
 
 from ._contenders import RATE
 from ._measure import CHECKED_STEPS, Timed, arrays, flat
-from ._trees import Shapes
+from ._shapes import Shapes
 
 INSTALL = {
     "torch": "pip install torch==2.13.0",

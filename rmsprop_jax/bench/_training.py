@@ -9,7 +9,7 @@ from jax import lax
 
 from ._contenders import CONTENDERS, REFERENCE, step_of
 from ._measure import Row, Timed, compare
-from ._trees import Shapes, gpt2, resnet50
+from ._shapes import Shapes, gpt2, resnet50
 
 Loss = Callable[[list[jax.Array]], jax.Array]
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import Call
+
 _PREFIX = "state."
 
 Writer = Callable[[str], None]
 
 
-def load(call: str, source: Any) -> Any:
+def load(call: Call, source: Any) -> Any:
     """Read a file where a path is given; give anything else back as it is."""
     if not isinstance(source, str | os.PathLike):
         return source
@@ -27,7 +29,7 @@ def load(call: str, source: Any) -> Any:
     return torch.load(source, map_location="cpu", weights_only=True)
 
 
-def save(call: str, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
+def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a file beside its place, then rename it: whole, or not at all."""
     path = Path(path)
     of_torch = path.suffix != ".safetensors"
@@ -45,7 +47,7 @@ def save(call: str, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
             os.unlink(temporary)
 
 
-def _load_safetensors(call: str, path: str | os.PathLike) -> dict[str, Any]:
+def _load_safetensors(call: Call, path: str | os.PathLike) -> dict[str, Any]:
     safetensors = _import(call, "safetensors", path)
     with safetensors.safe_open(path, framework="np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -61,12 +63,12 @@ def _load_safetensors(call: str, path: str | os.PathLike) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
-def _writer_of_torch(call: str, tree: Mapping[str, Any], path: Path) -> Writer:
+def _writer_of_torch(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
     torch = _import(call, "torch", path, " or save it as .safetensors")
     return functools.partial(torch.save, _map_arrays(torch.as_tensor, tree))
 
 
-def _writer_of_safetensors(call: str, tree: Mapping[str, Any], path: Path) -> Writer:
+def _writer_of_safetensors(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
     _import(call, "safetensors", path)
     save_file = importlib.import_module("safetensors.numpy").save_file
     if "param_groups" not in tree:
@@ -91,7 +93,7 @@ def _map_arrays(f: Any, tree: Any) -> Any:
     return f(tree) if isinstance(tree, np.ndarray) else tree
 
 
-def _import(call: str, package: str, path: Any, otherwise: str = "") -> Any:
+def _import(call: Call, package: str, path: Any, otherwise: str = "") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from ._mapping import by_path, within
 
 
@@ -55,7 +56,7 @@ KERAS = Names(
 
 
 def flax_mapping(
-    call: str, names: Names, params: PyTree, modules: Mapping[str, str] | None
+    call: Call, names: Names, params: PyTree, modules: Mapping[str, str] | None
 ) -> dict[str, str | tuple[str, str] | None]:
     """Name the leaves of `params` as the other framework does.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import Call
+
 Side = tuple[tuple[str, ...], ...]
 Shape = tuple[int, ...]
 
@@ -51,7 +53,7 @@ class Layout:
         return lengths
 
 
-def parse_layout(call: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
+def parse_layout(call: Call, pattern: str, sizes: Mapping[str, int]) -> Layout:
     """Read a pattern such as `"o i -> i o"`."""
     sides = [_parse_side(side) for side in pattern.split("->")]
     axes = [_flat(side) for side in sides]

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from .. import _leaves
+from .. import _trees as _leaves
+from .._arguments import Call
 from ._layout import Layout, parse_layout, to_numpy
 
 
@@ -25,7 +26,7 @@ Places = dict[str, Place | None]
 class Problems:
     """Everything that does not fit, to be raised as one error."""
 
-    def __init__(self, call: str):
+    def __init__(self, call: Call):
         self.call = call
         self.missing: list[str] = []
         self.unexpected: list[str] = []
@@ -46,7 +47,7 @@ class Problems:
             raise ValueError(f"`{self.call}`: does not fit.\n{listed}\n{hint}")
 
 
-def parse_mapping(call: str, mapping: Mapping[str, Any]) -> Places:
+def parse_mapping(call: Call, mapping: Mapping[str, Any]) -> Places:
     """Read `{name: path | (path, layout) | (path, layout, sizes) | None}`."""
     places, names = {}, {}
     for name, entry in mapping.items():
@@ -62,7 +63,7 @@ def parse_mapping(call: str, mapping: Mapping[str, Any]) -> Places:
     return places
 
 
-def _parse_entry(call: str, name: str, entry: Any) -> Place | None:
+def _parse_entry(call: Call, name: str, entry: Any) -> Place | None:
     if entry is None:
         return None
     if isinstance(entry, str):
@@ -166,7 +167,7 @@ def _is_complex(like: Any) -> bool:
     return np.issubdtype(like.dtype, np.complexfloating)
 
 
-def by_path(call: str, tree: PyTree) -> dict[str, Any]:
+def by_path(call: Call, tree: PyTree) -> dict[str, Any]:
     """Give the leaves of a tree by their path, such as "hidden/kernel"."""
     leaves: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

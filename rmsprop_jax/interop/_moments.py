@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from .._storage import Format
 from . import _slots
 from ._mapping import Places, Problems, inverse, move
@@ -31,7 +32,7 @@ class Moments(NamedTuple):
 class Convention(NamedTuple):
     """How another framework keeps it."""
 
-    call: str
+    call: Call
     labels: tuple[str, str, str]  # its words for the moments, for errors
     places: Places
     hint: str
@@ -106,14 +107,14 @@ def mean_square(s: np.ndarray, m: np.ndarray, weight: float = 1.0) -> np.ndarray
     return (s.astype(np.float64) + weight * _power(m)).astype(s.dtype)
 
 
-def count_of(call: str, state: PyTree) -> int:
+def count_of(call: Call, state: PyTree) -> int:
     """Read the number of updates of a state of ours."""
     _slots.check_ours(call, state)
     kept = _slots.read(call, state)
     return max(int(np.asarray(x)) for x in kept["count"].values())
 
 
-def _kept(call: str, state: PyTree) -> tuple[Mapping[str, Any], ...]:
+def _kept(call: Call, state: PyTree) -> tuple[Mapping[str, Any], ...]:
     _slots.check_ours(call, state)
     kept = _slots.read(call, state)
     return tuple(kept.get(slot, {}) for slot in "smb")

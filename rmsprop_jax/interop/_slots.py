@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from .._storage import Format, decoded_dtype, find_format, nearest, signed
-from .._storage import read as _decode
+from .._storage import decoded as _decode
 from ._mapping import path_name
 
 # Field by field of every state class that is read or written. By name, since some of
 # optax's classes are private and their states are not.
 _FIELDS: dict[str, dict[str, str]] = {
-    "rmsprop_jax.RMSPropState": {"count": "count", "s": "s", "m": "m"},
+    "rmsprop_jax.RMSPropState": {"step": "count", "s": "s", "m": "m"},
     "rmsprop_jax.MomentumState": {"step": "count", "trace": "b"},
     "optax.TraceState": {"trace": "b"},
     "optax.ScaleByRmsState": {"nu": "nu"},
@@ -36,7 +37,7 @@ Slots = dict[str, dict[str, Any]]
 Visit = Callable[[str, str, str, Any], Any]
 
 
-def read(call: str, state: PyTree) -> Slots:
+def read(call: Call, state: PyTree) -> Slots:
     """Give the arrays of a state as {slot: {path: array}}, stored as they are.
 
     The slots are s, m and b (ours), nu, mu and b (optax's), and count, where the class
@@ -61,7 +62,11 @@ def read(call: str, state: PyTree) -> Slots:
 
 
 def write(
-    call: str, template: PyTree, values: Slots, count: int | None, storage: str | Format
+    call: Call,
+    template: PyTree,
+    values: Slots,
+    count: int | None,
+    storage: str | Format,
 ) -> PyTree:
     """Put values in place of the arrays of a template, in its dtypes and shardings.
 
@@ -81,7 +86,7 @@ def write(
 
 
 def decode(
-    call: str, slot: str, stored: Mapping[str, Any], storage: str | Format
+    call: Call, slot: str, stored: Mapping[str, Any], storage: str | Format
 ) -> dict[str, np.ndarray]:
     """Read the arrays of a slot of ours, at the precision of the arithmetic."""
     format_ = _format(call, storage, slot)
@@ -89,7 +94,7 @@ def decode(
 
 
 def convert(
-    call: str, state: PyTree, before: str | Format, after: str | Format
+    call: Call, state: PyTree, before: str | Format, after: str | Format
 ) -> PyTree:
     """Store the arrays of the slots of ours in another format."""
     if any(_class(node) == _TABLE for node in _nodes(state)):
@@ -108,7 +113,7 @@ def convert(
     return _map_slots(visit, state)
 
 
-def check_ours(call: str, state: PyTree) -> None:
+def check_ours(call: Call, state: PyTree) -> None:
     """Refuse a state without an `RMSPropState` in it."""
     if not any("s" in _fields(node).values() for node in _nodes(state)):
         raise ValueError(
@@ -118,12 +123,12 @@ def check_ours(call: str, state: PyTree) -> None:
         )
 
 
-def _format(call: str, storage: str | Format, slot: str) -> Format:
+def _format(call: Call, storage: str | Format, slot: str) -> Format:
     format_ = find_format(call, storage)
     return format_ if slot == "s" else signed(format_)
 
 
-def _store(call: str, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
+def _store(call: Call, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
     """Keep one array as the template keeps it: the only way into narrow storage."""
     return nearest(format_, place(value, like, decoded_dtype(call, format_, like)))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import Call
 from ._layout import to_numpy
 from ._mapping import Problems, parse_mapping
 from ._moments import Convention, Moments
@@ -24,7 +25,7 @@ _HINT = (
 
 
 def convention(
-    call: str, state_dict: StateDict, mapping: Mapping[str, Any]
+    call: Call, state_dict: StateDict, mapping: Mapping[str, Any]
 ) -> Convention:
     """Tell from the parameter groups whose moments these are."""
     inside = frozenset(
@@ -44,7 +45,7 @@ def convention(
 
 
 def names_of(
-    call: str, state_dict: StateDict, names: Sequence[str] | None
+    call: Call, state_dict: StateDict, names: Sequence[str] | None
 ) -> dict[Any, str]:
     """Name the parameters by the numbers under which the optimizer keeps them."""
     groups = state_dict["param_groups"]
@@ -118,7 +119,7 @@ def write(
     return state
 
 
-def options(call: str, group: Mapping[str, Any]) -> dict[str, Any]:
+def options(call: Call, group: Mapping[str, Any]) -> dict[str, Any]:
     """Give the arguments that a parameter group was made with."""
     foreign = [key for key in _UNKNOWN if group.get(key)]
     if foreign:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import Call
 from ._mapping import Places, parse_mapping
 from ._moments import Convention, Moments
 
@@ -16,7 +17,7 @@ _HINT = (
 )
 
 
-def convention(call: str, mapping: Mapping[str, Any]) -> Convention:
+def convention(call: Call, mapping: Mapping[str, Any]) -> Convention:
     """Tell how Keras keeps its moments."""
     # Keras subtracts a buffer of lr*u; ours, of -lr*u, is added.
     places = parse_mapping(call, mapping)
@@ -25,7 +26,7 @@ def convention(call: str, mapping: Mapping[str, Any]) -> Convention:
 
 
 def by_path(
-    call: str, variables: Mapping[str, Any], paths: Sequence[str] | None
+    call: Call, variables: Mapping[str, Any], paths: Sequence[str] | None
 ) -> dict[str, Any]:
     """Give the variables their paths, where they come by number."""
     if not all(key.isdigit() for key in variables):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from ._mapping import Problems, by_path, inverse, move, parse_mapping, path_name
 from ._slots import place
 
@@ -17,7 +18,7 @@ _HINT = (
 
 
 def import_weights(
-    call: str, weights: Mapping[str, Any], params: PyTree, mapping: Mapping[str, Any]
+    call: Call, weights: Mapping[str, Any], params: PyTree, mapping: Mapping[str, Any]
 ) -> PyTree:
     """Give a tree like `params` with the weights in it."""
     problems = Problems(call)
@@ -30,7 +31,7 @@ def import_weights(
 
 
 def export_weights(
-    call: str, params: PyTree, mapping: Mapping[str, Any]
+    call: Call, params: PyTree, mapping: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Give the weights by their names elsewhere."""
     problems = Problems(call)

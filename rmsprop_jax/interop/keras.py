@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from .._storage import Format
 from . import _flax, _variables
 from ._layout import to_numpy
@@ -64,7 +65,7 @@ def from_variables(
       >>> from_variables(saved, template, {"hidden/kernel": "w"}).s
       {'w': Array([4.], dtype=float32)}
     """
-    call = "interop.keras.from_variables"
+    call = Call("interop.keras.from_variables")
     problems = Problems(call)
     convention = _variables.convention(call, mapping)
     named = _variables.by_path(call, variables, paths)
@@ -110,7 +111,7 @@ def to_variables(
       >>> to_variables(state, {"hidden/kernel": "w"}, paths)
       {'0': array(0, dtype=int32), '1': array([0.], dtype=float32)}
     """
-    call = "interop.keras.to_variables"
+    call = Call("interop.keras.to_variables")
     problems = Problems(call)
     convention = _variables.convention(call, mapping)
     wanted, others = _variables.sort(dict.fromkeys(paths), convention.places)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from jaxtyping import PyTree
 
-from .._checks import check_number
+from .._arguments import Call, check_numbers
 from .._storage import Format
 from . import _slots
 from ._layout import to_numpy
@@ -70,7 +70,7 @@ def from_state(
       >>> from_state(old, template)[0].s
       {'w': Array([1., 1.], dtype=float32)}
     """
-    call = "interop.optax.from_state"
+    call = Call("interop.optax.from_state")
     theirs, ours = _slots.read(call, state), _slots.read(call, template)
     moments = _moments(call, theirs)
     # optax keeps the real second moment of a complex parameter in a complex array.
@@ -116,7 +116,7 @@ def to_state(
       >>> to_state(ours, template)[0].nu
       {'w': Array([1., 1.], dtype=float32)}
     """
-    call = "interop.optax.to_state"
+    call = Call("interop.optax.to_state")
     ours, theirs = _slots.read(call, state), _slots.read(call, template)
     wanted = _moments(call, theirs)
     count = count_of(call, state)
@@ -127,7 +127,7 @@ def to_state(
     return _slots.write(call, template, values, count, storage)
 
 
-def _moments(call: str, kept: _slots.Slots) -> Moments:
+def _moments(call: Call, kept: _slots.Slots) -> Moments:
     if "nu" not in kept:
         raise ValueError(
             f"`{call}`: there is no state of `optax.scale_by_rms` or `scale_by_stddev` "
@@ -137,7 +137,7 @@ def _moments(call: str, kept: _slots.Slots) -> Moments:
 
 
 def _convention(
-    call: str,
+    call: Call,
     theirs: _slots.Slots,
     ours: _slots.Slots,
     state: PyTree,
@@ -151,11 +151,11 @@ def _convention(
 
 
 def _weight(
-    call: str, theirs: _slots.Slots, count: int | None, decay: float | None
+    call: Call, theirs: _slots.Slots, count: int | None, decay: float | None
 ) -> float:
     """Compute W, which relates the means where both are corrected."""
     if decay is not None:
-        check_number(call, "decay", decay, below=1.0)
+        check_numbers(call, decay=decay)
     corrected = any(owner in _CORRECTED for owner in theirs.get("count", {}))
     if not (corrected and theirs.get("mu") and count):
         return 1.0
@@ -168,7 +168,7 @@ def _weight(
 
 
 def _count(
-    call: str, theirs: _slots.Slots, ours: _slots.Slots, given: int | None
+    call: Call, theirs: _slots.Slots, ours: _slots.Slots, given: int | None
 ) -> int | None:
     counts = [int(to_numpy(x)) for x in theirs.get("count", {}).values()]
     if given is not None or counts:

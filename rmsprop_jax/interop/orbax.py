@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
+
 Leaf = tuple[tuple[int, ...], str]
 
 
@@ -42,7 +44,7 @@ def restore(folder: str | os.PathLike[str], like: PyTree) -> PyTree:
       >>> restore(folder, state)[0].s
       Array([0., 0.], dtype=float32)
     """
-    call = "interop.orbax.restore"
+    call = Call("interop.orbax.restore")
     try:
         import orbax.checkpoint as ocp
         from etils import epath  # Orbax's own way to folders and buckets
@@ -103,7 +105,7 @@ def _leaves(tree: PyTree) -> dict[str, Leaf]:
     }
 
 
-def _refuse_other(call: str, folder: str, wanted: PyTree, saved: PyTree) -> None:
+def _refuse_other(call: Call, folder: str, wanted: PyTree, saved: PyTree) -> None:
     problems = _compare(_leaves(wanted), _leaves(saved))
     if problems:
         raise ValueError(
@@ -126,7 +128,7 @@ def _compare(wanted: dict[str, Leaf], saved: dict[str, Leaf]) -> list[str]:
     return absent + strange + differing
 
 
-def _no_tree(call: str, folder: Any) -> str:
+def _no_tree(call: Call, folder: Any) -> str:
     """Say what there is in place of a tree."""
     if not folder.exists():
         return _unreadable(call, folder, "the folder does not exist.")
@@ -139,7 +141,7 @@ def _no_tree(call: str, folder: Any) -> str:
     )
 
 
-def _unreadable(call: str, folder: Any, why: str) -> str:
+def _unreadable(call: Call, folder: Any, why: str) -> str:
     first = why.strip().splitlines()[:1] or ["unknown."]
     return (
         f"`{call}`: the checkpoint in {folder} cannot be read: {first[0]} Restore an "

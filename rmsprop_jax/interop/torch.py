@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from .._storage import Format
 from . import _flax, _slots, _state_dict
 from ._complex_parts import join, split, split_places
@@ -71,7 +72,7 @@ def from_state_dict(
       >>> from_state_dict(saved, template, mapping, names=["weight"]).s["kernel"].shape
       (2, 1)
     """
-    call = "interop.torch.from_state_dict"
+    call = Call("interop.torch.from_state_dict")
     loaded = load(call, state_dict)
     problems = Problems(call)
     named = _state_dict.names_of(call, loaded, names)
@@ -118,7 +119,7 @@ def to_state_dict(
       >>> to_state_dict(state, like, mapping, names=["weight"])["state"][0].keys()
       dict_keys(['step', 'square_avg'])
     """
-    call = "interop.torch.to_state_dict"
+    call = Call("interop.torch.to_state_dict")
     target = load(call, like)
     named = _state_dict.names_of(call, target, names)
     convention = _convention(call, target, mapping, state)
@@ -156,7 +157,7 @@ def from_weights(
       >>> from_weights({"w": [[1.0, 2.0]]}, params, mapping)["kernel"].shape
       (2, 1)
     """
-    call = "interop.torch.from_weights"
+    call = Call("interop.torch.from_weights")
     return import_weights(call, load(call, weights), params, mapping)
 
 
@@ -224,7 +225,7 @@ def options(
       >>> options({"state": {}, "param_groups": [group | {"weight_decay": 0}]})
       {'lr': 0.1, 'alpha': 0.99, 'eps': 1e-08, 'weight_decay': 0.0}
     """
-    call = "interop.torch.options"
+    call = Call("interop.torch.options")
     return _state_dict.options(call, load(call, state_dict)["param_groups"][group])
 
 
@@ -261,7 +262,7 @@ def flax_mapping(
 
 
 def _convention(
-    call: str, state_dict: Mapping[str, Any], mapping: Mapping[str, Any], state: PyTree
+    call: Call, state_dict: Mapping[str, Any], mapping: Mapping[str, Any], state: PyTree
 ) -> Convention:
     """Tell how torch keeps moments, a complex parameter being kept in parts by us."""
     convention = _state_dict.convention(call, state_dict, mapping)

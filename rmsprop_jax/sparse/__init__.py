@@ -5,9 +5,9 @@ when a row was last touched: what it missed is made up for in closed form when i
 next needed. Table and state are those of the dense optimizer, to rounding.
 """
 
-from ._alias import SparseTransformation as SparseTransformation
-from ._alias import rmsprop as rmsprop
-from ._lookup import RowGradients as RowGradients
-from ._lookup import value_and_grad as value_and_grad
 from ._motion import Schedule as Schedule
-from ._state import TableState as TableState
+from ._row_gradients import RowGradients as RowGradients
+from ._row_gradients import value_and_grad as value_and_grad
+from ._sparse_rmsprop import SparseTransformation as SparseTransformation
+from ._sparse_rmsprop import rmsprop as rmsprop
+from ._table_state import TableState as TableState

@@ -90,7 +90,7 @@ class Idle(NamedTuple):
     fade: Float[Array, " rows"]
 
 
-def advance(
+def move(
     motion: Motion,
     rate: Float[Array, ""],
     p: Inexact[Array, "rows dim"],

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import (
+from ._context import as_users_run
+from ._law import Law, read_law
+from ._report import Report, describe
+from ._subject import DoesNotApply, Factory, Subject
+from .laws import (
     _compiled,
     _derivatives,
-    _devices,
     _dtypes,
     _hyperparameters,
     _interface,
     _numerics,
     _optimization,
-    _state,
-    _trees,
 )
-from ._context import as_users_run
-from ._law import Law, read_law
-from ._report import Report, describe
-from ._subject import DoesNotApply, Factory, Subject
+from .laws import _containers as _trees
+from .laws import _meshes as _devices
+from .laws import _states as _state
 
 _FILES = (
     _interface,

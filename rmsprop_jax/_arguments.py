@@ -1,0 +1,227 @@
+"""Arguments: their ranges, and the call that an error speaks for.
+
+A public function makes one `Call` and hands it down; every check below it speaks in the
+words of that call. Numbers are checked once, by the function that the person called;
+arrays, whose values `optax.inject_hyperparams` sets, are checked once at `init`. The
+values of tracers are unknown, so only their kind is checked.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NONFINITE = ("propagate", "hold")
+
+
+class Range(NamedTuple):
+    """The values that a number may have.
+
+    Attributes:
+      least: the smallest of them.
+      below: what they must stay below.
+      typical: a usual value that 16 bits may round out of the range.
+      otherwise: what to do with a value outside the range.
+    """
+
+    least: float = 0.0
+    below: float = math.inf
+    typical: float | None = None
+    otherwise: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        return self.least <= value < self.below
+
+    def __str__(self) -> str:
+        if self.least == -math.inf:
+            return "be finite"
+        return f"lie in [{self.least:g}, {self.below:g})"
+
+
+# By our names for the arguments; a number that is not here must be at least 0.
+RANGES = {
+    "learning_rate": Range(-math.inf),
+    "decay": Range(0, 1, 0.9999, " For no decay use `optax.scale_by_rss`."),
+    "eps": Range(typical=1e-8),
+    "momentum": Range(0, 1, 0.9999),
+    "seed": Range(-math.inf),
+    **dict.fromkeys(("batch_size", "steps_per_epoch", "steps_per_update"), Range(1)),
+    **dict.fromkeys(("total_steps", "total_updates", "total_timesteps"), Range(1)),
+    **dict.fromkeys(("total_frames", "frames_per_update"), Range(1)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The function that a person called, and that function's words for our arguments.
+
+    Attributes:
+      name: the function, as one writes it after `rmsprop_jax.`
+      words: pairs of our word and the word of the function, where they differ.
+      injectable: whether `optax.inject_hyperparams` takes the function.
+    """
+
+    name: str
+    words: tuple[tuple[str, str], ...] = ()
+    injectable: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def word(self, argument: str) -> str:
+        """Give the function's word for an argument of ours."""
+        return dict(self.words).get(argument, argument)
+
+    def given(self, method: str = "", /, **arguments: Any) -> str:
+        """Write the call with some of its arguments; `...` stands for any value."""
+        written = ", ".join(
+            f"{self.word(name)}={'...' if value is ... else repr(value)}"
+            for name, value in arguments.items()
+        )
+        return f"`{self.name}({written}){method}`"
+
+
+def check_numbers(call: Call, **numbers: Any) -> None:
+    """Refuse what is not a number, and numbers outside their range; None passes."""
+    for name, value in numbers.items():
+        if value is not None:
+            _check_kind(call, name, value)
+            if not isinstance(value, jax.Array) and float(value) not in _range(name):
+                raise ValueError(_out_of_range(call, name, value))
+
+
+def check_learning_rate(call: Call, learning_rate: Any) -> None:
+    """Refuse what is neither a number nor a schedule."""
+    if not callable(learning_rate):
+        check_numbers(call, learning_rate=learning_rate)
+
+
+def check_arrays(call: Call, **numbers: Any) -> None:
+    """Refuse arrays outside their range, or that rounding may have taken there.
+
+    `optax.inject_hyperparams` casts numbers to the dtype of the parameters: the
+    bfloat16 nearest to 0.999 is 1, the float16 nearest to 1e-8 is 0.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, jax.Array):
+            _check_array(call, name, value)
+
+
+def check_choice(call: Call, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a string that is not among the choices."""
+    if value not in choices:
+        raise ValueError(
+            f"{call.given(**{name: ...})} must be one of "
+            f"{', '.join(map(repr, choices))}; got {value!r}."
+        )
+
+
+def check_start(call: Call, initial_scale: Any, bias_correction: bool) -> None:
+    """Refuse a start other than 0 with bias correction, where its value is known."""
+    if bias_correction and not is_traced(initial_scale) and float(initial_scale):
+        raise ValueError(
+            f"{call.given(initial_scale=initial_scale, bias_correction=True)}: bias "
+            "correction undoes a start at 0 and means nothing with another start. "
+            "Drop one of the two."
+        )
+
+
+def check_state(call: Call, state: Any, kind: type) -> None:
+    """Refuse a state of another class."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"`{call}.update`: the state must be a `{kind.__name__}`, as `init` "
+            f"returns it; got {type(state).__name__}. Restore a checkpoint into the "
+            "structure of `init(params)`, with the same options."
+        )
+
+
+def cached(make: Callable[P, R]) -> Callable[P, R]:
+    """Return the same transformation for the same arguments, if these can be hashed.
+
+    An optax transformation is a pair of closures, equal only to itself: without this
+    `jax.jit` would compile again for each new one.
+    """
+    remembered = functools.lru_cache(typed=True)(make)
+
+    @functools.wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            hash((args, tuple(kwargs.items())))
+        except TypeError:  # an array, or a mask
+            return make(*args, **kwargs)
+        return remembered(*args, **kwargs)
+
+    return made
+
+
+def is_traced(value: Any) -> bool:
+    """Tell whether the value of a number is unknown until the program runs."""
+    return isinstance(value, Tracer)
+
+
+def _range(name: str) -> Range:
+    return RANGES.get(name, Range())
+
+
+def _check_kind(call: Call, name: str, value: Any) -> None:
+    if callable(value):
+        scheduled = f"`optax.inject_hyperparams({call})(..., {call.word(name)}=...)`"
+        way_out = f" To schedule it use {scheduled}." if call.injectable else ""
+        raise TypeError(
+            f"{call.given(**{name: ...})} must be a number; got a function.{way_out}"
+        )
+    if isinstance(value, bool) or not _is_scalar(value):
+        raise TypeError(
+            f"{call.given(**{name: ...})} must be a number or a scalar array; got "
+            f"{value!r}."
+        )
+
+
+def _is_scalar(value: Any) -> bool:
+    try:
+        dtype, rank = jnp.result_type(value), jnp.ndim(value)
+    except (TypeError, ValueError):
+        return False
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    return real and rank == 0
+
+
+def _check_array(call: Call, name: str, value: jax.Array) -> None:
+    allowed, dtype, argument = _range(name), value.dtype, call.given(**{name: ...})
+    typical, lossy, rounded = allowed.typical, False, None
+    if typical is not None and jnp.issubdtype(dtype, jnp.floating):
+        rounded = float(np.asarray(typical).astype(dtype))
+        lossy = rounded <= 0 or rounded not in allowed
+    if is_traced(value):
+        problem = f"{argument} is a traced {dtype}, which cannot hold {typical}"
+        if not lossy:
+            return
+        problem += ", and its value cannot be checked."
+    elif float(value) not in allowed:
+        problem = _out_of_range(call, name, value)
+    elif lossy and float(value) == rounded:
+        problem = f"{argument} is {value} in {dtype}, which cannot hold {typical}."
+    else:
+        return
+    way_out = (
+        " Under `optax.inject_hyperparams` pass `hyperparam_dtype=jnp.float32`: "
+        f"otherwise it rounds numbers to the {dtype} of the parameters."
+    )
+    raise ValueError(problem + (way_out if lossy else ""))
+
+
+def _out_of_range(call: Call, name: str, value: Any) -> str:
+    allowed = _range(name)
+    return (
+        f"{call.given(**{name: ...})} must {allowed}; got {value}.{allowed.otherwise}"
+    )

@@ -1,0 +1,50 @@
+"""The boundary of a transformation: checked once on the way in, cast once each way.
+
+Inside it every leaf has the dtype of the arithmetic.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from ._arguments import Call
+from ._precision import arithmetic_dtype, lift, lower, real_dtype, update_dtype
+from ._trees import check_gradients, check_parameters
+
+
+def bounded(
+    call: Call, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Check and cast for `inner`, which computes in the dtype of the arithmetic."""
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: PyTree) -> Any:
+        check_parameters(call, params)
+        return inner.init(params)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any):
+        check_gradients(call, updates, params)
+        wide = jax.tree.map(_lifted, updates)
+        wide, state = inner.update(wide, state, params, **extra_args)
+        return _lowered(wide, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _lifted(x: Any) -> Any:
+    x = jnp.asarray(x)
+    return lift(x, real_dtype(arithmetic_dtype(x.dtype)))
+
+
+def _lowered(wide: PyTree, updates: PyTree, params: PyTree) -> PyTree:
+    """Cast updates to what adding them to their parameters needs."""
+    leaves, treedef = jax.tree.flatten(updates)
+    like, like_treedef = jax.tree.flatten(params)
+    if like_treedef != treedef:
+        like = [None] * len(leaves)
+    dtypes = [update_dtype(g, p) for g, p in zip(leaves, like, strict=True)]
+    lowered = map(lower, treedef.flatten_up_to(wide), dtypes)
+    return jax.tree.unflatten(treedef, lowered)

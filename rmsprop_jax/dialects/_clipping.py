@@ -1,0 +1,77 @@
+"""Gradient clipping before RMSProp, as Keras and TensorFlow do it.
+
+    g <- g * min(1, limit / |g|)        by a norm; nothing for a limit of 0
+    g <- min(max(g, -limit), limit)     by value
+
+`optax.clip_by_global_norm` overflows for gradients above 1e19 in float32 and takes no
+limit that is traced. A NaN makes the norm, and with it every coordinate, NaN.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
+
+from .._precision import real_dtype
+
+
+def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip every coordinate to [-limit, limit]."""
+
+    def clip(g: Array) -> Array:
+        bound = _bound(limit, g.dtype)
+        return jnp.clip(g, -bound, bound)
+
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+
+
+def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip the norm of every leaf by itself."""
+
+    def clip(g: Array) -> Array:
+        return _clip_tree(g, limit)
+
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+
+
+def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
+    """Clip the norm of all leaves together."""
+    return optax.stateless(lambda updates, _: _clip_tree(updates, limit))
+
+
+def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
+    unit, length = _norm(tree)
+    bound = _bound(limit, length.dtype)
+    # Written this way round, a NaN norm is not taken for a small one.
+    inside = (length == 0) | (length <= bound / unit)
+    # Not as one factor: it would underflow for large gradients.
+    shrink = jnp.where(inside, 1.0, bound) / jnp.where(inside, 1.0, length)
+
+    def clip(g: Array) -> Array:
+        return jnp.where(inside, g, g / unit.astype(g.dtype) * shrink.astype(g.dtype))
+
+    return jax.tree.map(clip, tree)
+
+
+def _bound(limit: ArrayLike, dtype: Any) -> Array:
+    bound = jnp.asarray(limit, dtype)
+    return jnp.where(bound > 0, bound, jnp.inf)
+
+
+def _norm(tree: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Compute the largest entry and the norm in units of it; finite derivatives."""
+    leaves = jax.tree.leaves(tree)
+    dtype = np.result_type(np.float32, *(real_dtype(g.dtype) for g in leaves))
+    sizes = [jnp.abs(g).astype(dtype) for g in leaves if g.size]
+    zero = jnp.zeros((), dtype)
+    largest = functools.reduce(jnp.maximum, map(jnp.max, sizes), zero)
+    unit = lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
+    total = sum((jnp.sum((x / unit) ** 2) for x in sizes), zero)
+    root = jnp.sqrt(jnp.where(total == 0, 1.0, total))
+    return unit, jnp.where(total == 0, 0.0, root)

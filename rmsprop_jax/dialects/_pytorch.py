@@ -1,0 +1,210 @@
+"""RMSProp of PyTorch, and packages that have its argument names."""
+
+import optax
+from jax.typing import ArrayLike
+
+from .._rmsprop import ScalarOrSchedule
+from .._storage import Format
+from ._dialect import build, dialect
+
+
+@dialect(
+    framework="PyTorch",
+    original="torch.optim.RMSprop",
+    initial_scale=0.0,
+    eps_in_sqrt=False,
+    lr_in_momentum=False,
+    centered=None,
+    weight_decay="coupled",
+    source="pytorch/pytorch torch/optim/rmsprop.py",
+    verified="run: torch 2.13.0",
+    surprise="the buffer accumulates directions, so a new learning rate acts on "
+    "all of the past at once; the two parts of a complex number are two parameters",
+    complex_as_parts=True,
+)
+def torch(
+    lr: ScalarOrSchedule = 1e-2,
+    alpha: ArrayLike = 0.99,
+    eps: ArrayLike = 1e-8,
+    weight_decay: ArrayLike = 0,
+    momentum: ArrayLike = 0,
+    centered: bool = False,
+    *,
+    maximize: bool = False,
+    storage: str | Format = "float32",
+    nonfinite: str = "propagate",
+    seed: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """RMSProp of PyTorch, `torch.optim.RMSprop`.
+
+        g <- -g if maximize;   g <- g + weight_decay*p
+        s <- alpha*s + (1-alpha)*g**2
+        b <- momentum*b + g/(sqrt(s) + eps);   p <- p - lr*b
+
+    `optax.rmsprop(eps_in_sqrt=False)` is the same without momentum only: its buffer
+    accumulates lr*u, this one u. The real and imaginary parts of a complex parameter
+    are two parameters.
+
+    Args:
+      lr: step size; a number, an array or a schedule.
+      alpha: decay of the second moment, in [0, 1).
+      eps: added to the root, >= 0, in the unit of |g|.
+      weight_decay: coupled weight decay, >= 0.
+      momentum: weight of the past in the buffer, in [0, 1).
+      centered: whether to divide by the standard deviation of the gradient.
+      maximize: whether to climb; weight decay still shrinks.
+      storage, nonfinite, seed: as in `rmsprop`. In the state a complex leaf is a pair
+        of real leaves.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, rmsprop_jax
+      >>> tx = rmsprop_jax.dialects.torch(lr=0.01, alpha=0.9)
+      >>> params = jnp.array([1.0, -2.0])
+      >>> updates, state = tx.update(params, tx.init(params), params)
+      >>> optax.apply_updates(params, updates).round(4)
+      Array([ 0.9684, -1.9684], dtype=float32)
+    """
+    arguments = locals()
+    first = [optax.scale(-1.0)] if arguments.pop("maximize") else []
+    return build("torch", arguments, first)
+
+
+@dialect(
+    framework="timm",
+    original="timm.optim.RMSpropTF",
+    initial_scale=1.0,
+    eps_in_sqrt=True,
+    lr_in_momentum=True,
+    centered=None,
+    weight_decay="either",
+    source="huggingface/pytorch-image-models timm/optim/rmsprop_tf.py",
+    verified="run: timm 1.0.31",
+    surprise="TensorFlow's rule with PyTorch's names; `lr_in_momentum=False` makes "
+    "the momentum PyTorch's",
+)
+def timm(
+    lr: ScalarOrSchedule = 1e-2,
+    alpha: ArrayLike = 0.9,
+    eps: ArrayLike = 1e-10,
+    weight_decay: ArrayLike = 0,
+    momentum: ArrayLike = 0.0,
+    centered: bool = False,
+    decoupled_decay: bool = False,
+    *,
+    lr_in_momentum: bool = True,
+    storage: str | Format = "float32",
+    nonfinite: str = "propagate",
+    seed: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """RMSProp of timm, `timm.optim.RMSpropTF`.
+
+        g <- g + weight_decay*p,   or   p <- p - lr*weight_decay*p
+        s <- alpha*s + (1-alpha)*g**2,   from s = 1
+        b <- momentum*b + lr*g/sqrt(s + eps);   p <- p - b      lr_in_momentum
+        b <- momentum*b + g/sqrt(s + eps);      p <- p - lr*b   otherwise
+
+    `tensorflow1` with weight decay; with `lr_in_momentum=False`, `stable_baselines3`.
+    `lr_in_momentum` is a keyword because timm 1.0 put `corrected_weight_decay` before
+    it; that one and `caution` are not here.
+
+    Args:
+      lr: step size; a number, an array or a schedule.
+      alpha: decay of the second moment, in [0, 1).
+      eps: added under the root, >= 0, in the unit of |g|**2.
+      weight_decay: strength of weight decay, >= 0.
+      momentum: weight of the past in the buffer, in [0, 1).
+      centered: whether to divide by the standard deviation of the gradient.
+      decoupled_decay: whether weight decay acts on the parameter and not on the
+        gradient.
+      lr_in_momentum: whether the buffer accumulates steps or directions.
+      storage, nonfinite, seed: as in `rmsprop`.
+    """
+    return build("timm", locals())
+
+
+@dialect(
+    framework="Stable-Baselines3",
+    original="RMSpropTFLike",
+    initial_scale=1.0,
+    eps_in_sqrt=True,
+    lr_in_momentum=False,
+    centered=None,
+    weight_decay="coupled",
+    source="DLR-RM/stable-baselines3 "
+    "stable_baselines3/common/sb2_compat/rmsprop_tf_like.py",
+    verified="run: Stable-Baselines3 2.9.2",
+    surprise="TensorFlow's start and eps, but PyTorch's momentum and defaults",
+)
+def stable_baselines3(
+    lr: ScalarOrSchedule = 1e-2,
+    alpha: ArrayLike = 0.99,
+    eps: ArrayLike = 1e-8,
+    weight_decay: ArrayLike = 0,
+    momentum: ArrayLike = 0,
+    centered: bool = False,
+    *,
+    storage: str | Format = "float32",
+    nonfinite: str = "propagate",
+    seed: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """RMSProp of Stable-Baselines3, `RMSpropTFLike`.
+
+        g <- g + weight_decay*p
+        s <- alpha*s + (1-alpha)*g**2,   from s = 1
+        b <- momentum*b + g/sqrt(s + eps);   p <- p - lr*b
+
+    Like TensorFlow by half: start and eps are those of `tensorflow1`, momentum and
+    defaults those of `torch`.
+
+    Args:
+      lr: step size; a number, an array or a schedule.
+      alpha: decay of the second moment, in [0, 1).
+      eps: added under the root, >= 0, in the unit of |g|**2.
+      weight_decay: coupled weight decay, >= 0.
+      momentum: weight of the past in the buffer, in [0, 1).
+      centered: whether to divide by the standard deviation of the gradient.
+      storage, nonfinite, seed: as in `rmsprop`.
+    """
+    return build("stable_baselines3", locals())
+
+
+@dialect(
+    framework="bitsandbytes",
+    original="bitsandbytes.optim.RMSprop32bit",
+    initial_scale=0.0,
+    eps_in_sqrt=False,
+    lr_in_momentum=None,
+    centered=False,
+    weight_decay="coupled",
+    source="bitsandbytes-foundation/bitsandbytes bitsandbytes/optim/rmsprop.py, "
+    "bitsandbytes/backends/cpu/ops.py",
+    verified="run: bitsandbytes 0.50.2 (CPU)",
+    surprise="its `momentum` argument is accepted and never read",
+)
+def bitsandbytes(
+    lr: ScalarOrSchedule = 1e-2,
+    alpha: ArrayLike = 0.99,
+    eps: ArrayLike = 1e-8,
+    weight_decay: ArrayLike = 0,
+    *,
+    storage: str | Format = "float32",
+    nonfinite: str = "propagate",
+    seed: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """RMSProp of bitsandbytes, `bitsandbytes.optim.RMSprop32bit`.
+
+        g <- g + weight_decay*p
+        s <- alpha*s + (1-alpha)*g**2;   p <- p - lr*g/(sqrt(s) + eps)
+
+    `torch` without momentum and centering. There is no `momentum` here because the
+    original takes one and never reads it: leave it out, or use `torch` for a run that
+    was meant to have it. `centered` it refuses.
+
+    Args:
+      lr: step size; a number, an array or a schedule.
+      alpha: decay of the second moment, in [0, 1).
+      eps: added to the root, >= 0, in the unit of |g|.
+      weight_decay: coupled weight decay, >= 0.
+      storage, nonfinite, seed: as in `rmsprop`.
+    """
+    return build("bitsandbytes", locals())

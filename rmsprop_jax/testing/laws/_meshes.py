@@ -1,0 +1,135 @@
+"""Laws 33, 35 and 36: parameters and state on several devices."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from .._closeness import assert_close, assert_equal
+from .._report import check_each
+from .._subject import DoesNotApply, Subject
+
+AXIS = "data"
+
+
+def law_33_state_is_sharded_as_its_params(subject: Subject) -> None:
+    """State lies where its parameters lie: at `init`, jitted too, and after updates.
+
+    On a mesh with automatic axes by the sharding of the arrays, and on one with
+    explicit axes by their types.
+
+    Source: optax#548, optax _sharding_test.py, D15.
+    """
+    tx = subject.make()
+
+    def check(kind: str) -> None:
+        mesh = _mesh(AxisType.Explicit if kind == "explicit" else AxisType.Auto)
+        params = jax.device_put(_params(), NamedSharding(mesh, PartitionSpec(AXIS)))
+        with _use(mesh):
+            init = jax.jit(tx.init) if kind == "jitted init" else tx.init
+            state = init(params)
+            _assert_sharded(state, params, "after `init`")
+            update = jax.jit(lambda p, s: subject.update(tx, p, s, p))
+            _, after = update(params, state)
+            _assert_sharded(after, params, "after `update`")
+            if kind == "explicit":
+                same = jax.tree.map(lambda x: str(jax.typeof(x)), (state, after))
+                assert same[0] == same[1], f"types change: {same[0]} to {same[1]}"
+
+    kinds = ("automatic", "explicit", "jitted init")
+    check_each(check, {kind: kind for kind in kinds})
+
+
+def law_35_shards_without_a_trace(subject: Subject) -> None:
+    """With its state split over devices (ZeRO-1) it gives the replicated updates.
+
+    Within float32 rounding.
+
+    Source: flax#5231, optax _sharding_test.py.
+    """
+    alone, split = _alone_and_split(subject)
+    close = dict(rtol=2e-6, atol=1e-7)
+    assert_close(split[0], alone[0], **close, what="updates")
+
+
+def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
+    """What state is kept in less than 32 bits is the same to the bit on every mesh.
+
+    Source: torchao#4912, bitsandbytes#89.
+    """
+    alone, split = _alone_and_split(subject)
+    pairs = zip(*(jax.tree.leaves(run[1]) for run in (alone, split)), strict=True)
+    narrow = [pair for pair in pairs if pair[0].ndim and pair[0].dtype.itemsize < 4]
+    if not narrow:
+        raise DoesNotApply("no state is narrower than 32 bits")
+    for one, many in narrow:
+        assert_equal(many, one, what=f"{one.dtype} state on 1 and on several devices")
+
+
+@functools.lru_cache(maxsize=1)
+def _alone_and_split(subject: Subject) -> tuple[Any, Any]:
+    """Give updates and state after three steps, on one device and on all."""
+    mesh, tx = _mesh(AxisType.Auto), subject.make()
+    rng = np.random.default_rng(0)
+    gs = [
+        jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), _params())
+        for _ in range(3)
+    ]
+
+    def run(spread: bool) -> tuple[PyTree, PyTree]:
+        def place(x: Any) -> Any:
+            own = spread and x.ndim == 2 and x.shape[0] % mesh.size == 0
+            spec = PartitionSpec(AXIS) if own else PartitionSpec()
+            return jax.device_put(x, NamedSharding(mesh, spec)) if spread else x
+
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        params = jax.device_put(_params(), everywhere) if spread else _params()
+        state = jax.tree.map(place, tx.init(params))
+        update = jax.jit(lambda g, s: subject.update(tx, g, s, params))
+        us = []
+        for g in gs:
+            u, state = update(jax.tree.map(jnp.asarray, g), state)
+            us.append(u)
+        return jax.tree.map(np.asarray, (us, state))
+
+    return run(False), run(True)
+
+
+def _mesh(kind: Any) -> Any:
+    if jax.device_count() == 1:
+        flag = "--xla_force_host_platform_device_count=8"
+        raise DoesNotApply(f"there is one device; set XLA_FLAGS={flag}")
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(kind,))
+
+
+def _use(mesh: Any) -> Any:
+    if hasattr(jax, "set_mesh"):
+        return jax.set_mesh(mesh)
+    sharding: Any = jax.sharding  # up to JAX 0.7
+    return sharding.use_mesh(mesh)
+
+
+def _params() -> PyTree:
+    rows = 2 * jax.device_count()
+    return {"a": jnp.linspace(-1, 1, 3 * rows).reshape(rows, 3)}
+
+
+def _assert_sharded(state: PyTree, params: PyTree, when: str) -> None:
+    want = params["a"]
+    for path, x in jax.tree_util.tree_leaves_with_path(state):
+        if x.shape != want.shape:
+            continue
+        where = jax.tree_util.keystr(path)
+        assert x.sharding.is_equivalent_to(want.sharding, x.ndim), (
+            f"{when} the state at {where} lies on {len(x.sharding.device_set)} devices "
+            f"as {_spec(x)}, its parameter on {len(want.sharding.device_set)} as "
+            f"{_spec(want)}"
+        )
+
+
+def _spec(x: Any) -> Any:
+    return getattr(x.sharding, "spec", x.sharding)
