@@ -15,15 +15,20 @@ OTHER_TREES := "2000 x 64" "1000 x 64^2" ResNet-50 "GPT-2 124M" \
 SHORT := optax.rmsprop "optax.rmsprop again" rmsprop "rmsprop, uint8" \
   "rmsprop, bfloat16 p, uint8" "rmsprop, bfloat16" optax.sgd
 
-.PHONY: demo test test-long test-oldest test-peers lint types doctest docs examples wheel bench bench-gpu clean
+.PHONY: demo test test-long test-oldest test-peers test-all lint types doctest pages docs \
+  examples wheel bench bench-gpu clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax demo --out demo.png
 
+# What a contributor waits for: every law and every promise once, in 3 minutes.
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto
 
-# Twenty killed runs, and fuzzing for BUDGET seconds.
+# Everything: this, all rows and long runs, the oldest JAX, and the other frameworks.
+test-all: test test-long test-oldest test-peers
+
+# All laws on all rows, killed runs, and fuzzing for BUDGET seconds.
 test-long: $(VENV)/test
 	FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m long
 
@@ -44,6 +49,11 @@ types: $(VENV)/lint $(VENV)/test
 
 doctest: $(VENV)/test
 	$(BIN)/python -m pytest -p no:xdist --doctest-modules rmsprop_jax *.md docs/*.md
+
+# The pages that are written from the data of the package.
+pages: $(VENV)/test
+	$(BIN)/python docs/write_pages.py
+	$(BIN)/python docs/architecture.py
 
 docs: $(VENV)/docs
 	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html

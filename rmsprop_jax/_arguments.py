@@ -60,6 +60,9 @@ RANGES = {
 }
 
 
+_WITHOUT_EFFECT = {"lr_in_momentum": True}  # other flags are False by default
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """The function that a person called, and that function's words for our arguments.
@@ -100,9 +103,31 @@ def check_numbers(call: Call, **numbers: Any) -> None:
 
 
 def check_learning_rate(call: Call, learning_rate: Any) -> None:
-    """Refuse what is neither a number nor a schedule."""
+    """Refuse what is neither a number, which may have shape (1,), nor a schedule."""
     if not callable(learning_rate):
+        if getattr(learning_rate, "shape", ()) == (1,):
+            learning_rate = learning_rate[0]
         check_numbers(call, learning_rate=learning_rate)
+
+
+def check_flags(call: Call, **flags: Any) -> None:
+    """Refuse what is neither True nor False, such as a number in the wrong place."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(
+                f"{call.given(**{name: ...})} must be True or False; got {value!r}. "
+                "Pass arguments after the learning rate by name."
+            )
+
+
+def check_unused(call: Call, needed: str, **given: Any) -> None:
+    """Refuse arguments that have no effect where `needed` is not given."""
+    for name, value in given.items():
+        if value is not None and value is not _WITHOUT_EFFECT.get(name, False):
+            raise ValueError(
+                f"{call.given(**{name: value})} has no effect without `{needed}`. Pass "
+                f"`{needed}=...`, or leave `{name}` out."
+            )
 
 
 def check_arrays(call: Call, **numbers: Any) -> None:

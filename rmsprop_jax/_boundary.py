@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from ._arguments import Call
 from ._precision import arithmetic_dtype, lift, lower, real_dtype, update_dtype
-from ._trees import check_gradients, check_parameters
+from ._trees import check_gradients, check_parameters, dtype_of, is_inexact
 
 
 def bounded(
@@ -35,6 +35,8 @@ def bounded(
 
 
 def _lifted(x: Any) -> Any:
+    if not is_inexact(x):
+        return x
     x = jnp.asarray(x)
     return lift(x, real_dtype(arithmetic_dtype(x.dtype)))
 
@@ -45,6 +47,13 @@ def _lowered(wide: PyTree, updates: PyTree, params: PyTree) -> PyTree:
     like, like_treedef = jax.tree.flatten(params)
     if like_treedef != treedef:
         like = [None] * len(leaves)
-    dtypes = [update_dtype(g, p) for g, p in zip(leaves, like, strict=True)]
-    lowered = map(lower, treedef.flatten_up_to(wide), dtypes)
+    lowered = map(_lower, treedef.flatten_up_to(wide), leaves, like)
     return jax.tree.unflatten(treedef, lowered)
+
+
+def _lower(u: Any, g: Any, p: Any) -> Any:
+    if is_inexact(g):
+        return lower(u, update_dtype(g, p))
+    dtype = dtype_of(g if p is None else p)
+    numeric = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+    return jnp.zeros(jnp.shape(g), dtype) if numeric else g  # a key has no zero

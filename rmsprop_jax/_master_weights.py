@@ -18,6 +18,7 @@ from ._trees import (
     at,
     check_gradients,
     check_parameters,
+    is_inexact,
     map_leaves,
     named_leaves,
     path_name,
@@ -31,7 +32,7 @@ class MasterWeightsState(NamedTuple):
     Attributes:
       step: number of updates so far; an int32 scalar.
       residual: the bits that each 16-bit parameter lacks: int8 with 24 bits, int16 with
-        32; a zero for other parameters.
+        32; zeros of int8 for parameters of other dtypes.
       inner_state: state of the inner transformation, which sees float32 parameters.
     """
 
@@ -237,9 +238,7 @@ def _residuals(call: Call, params: PyTree, state: PyTree) -> dict[str, Array]:
             "`master_weights` in it."
         )
     named = [leaf for found in states for leaf in named_leaves(found.residual)]
-    shapes = {
-        name: jnp.shape(p) if _is_narrow(p) else () for name, p in named_leaves(params)
-    }
+    shapes = {name: jnp.shape(p) for name, p in named_leaves(params)}
     for name, residual in named:
         if residual.shape != shapes.get(name):
             raise ValueError(
@@ -258,10 +257,12 @@ def _is_narrow(p: Shaped) -> bool:
     return jnp.result_type(p) in (jnp.bfloat16, jnp.float16)
 
 
-def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."]:
-    if _is_narrow(p):
-        return constant_like(p, jnp.zeros((), RESIDUALS[bits]))
-    return jnp.zeros((), jnp.int8)  # the state has a leaf for each parameter
+def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."] | None:
+    if not is_inexact(p):
+        return None
+    # Sharding metadata and `optax.tree.map_params` need a leaf of the parameter's shape.
+    dtype = RESIDUALS[bits] if _is_narrow(p) else jnp.int8
+    return constant_like(p, jnp.zeros((), dtype))
 
 
 def _wide(p: Shaped) -> Shaped:

@@ -2,19 +2,25 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int32, PyTree
 
-from ._arguments import Call, cached, check_arrays, check_numbers, check_state
+from ._arguments import (
+    Call,
+    cached,
+    check_arrays,
+    check_flags,
+    check_numbers,
+    check_state,
+)
 from ._boundary import bounded
 from ._dither import Dither
 from ._precision import arithmetic_dtype, lift, lower
 from ._rule import accumulate
 from ._storage import Format, decoded, encoded, find_format, signed
-from ._trees import map_leaves
+from ._trees import map_inexact, map_leaves
 
 
 class MomentumState(NamedTuple):
@@ -84,6 +90,7 @@ def keep_trace(
 ) -> optax.GradientTransformation:
     """Make the link of a chain that accumulates with momentum."""
     check_numbers(call, momentum=momentum, seed=seed)
+    check_flags(call, nesterov=nesterov)
     format_ = signed(find_format(call, storage))
 
     def init(params: PyTree) -> MomentumState:
@@ -92,7 +99,7 @@ def keep_trace(
         def buffer(p):
             return format_.init(p, 0.0, arithmetic_dtype(jnp.result_type(p)))
 
-        return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(buffer, params))
+        return MomentumState(jnp.zeros((), jnp.int32), map_inexact(buffer, params))
 
     def update(
         updates: PyTree, state: MomentumState, params: PyTree = None

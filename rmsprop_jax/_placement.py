@@ -14,11 +14,22 @@ Shaped = ArrayLike | jax.ShapeDtypeStruct
 
 
 def constant_like(like: Shaped, value: Array) -> Array:
-    """Repeat `value` in the shape and sharding of `like`."""
+    """Repeat `value` in the shape, the sharding and the memory of `like`."""
     x = jnp.full_like(like, value, dtype=value.dtype)
+    if not is_traced(like):
+        return x
     # Under `jax.jit` a constant depends on nothing, so XLA would put it on one device.
     # XLA shards a selection as it shards the condition, and only then removes it.
-    return jnp.where(like == like, x, x) if is_traced(like) else x
+    here = in_memory_of(x, like)
+    return in_memory_of(like, jnp.where(here == here, x, x))
+
+
+def in_memory_of(like: Array, x: Array) -> Array:
+    """Move `x` to the memory, of the host or of the device, that `like` is in."""
+    # JAX before 0.7 has no memory spaces in its types.
+    space = getattr(jax.typeof(like), "memory_space", None)
+    same = space is None or space == jax.typeof(x).memory_space
+    return x if same else jax.device_put(x, space)
 
 
 def resharded(x: Array, like: Array) -> Array:

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PyTree
 
 from ._arguments import (
     Call,
     cached,
     check_arrays,
+    check_flags,
     check_learning_rate,
     check_numbers,
+    check_unused,
 )
 from ._boundary import bounded
 from ._momentum import keep_trace
@@ -23,10 +25,11 @@ from ._precision import lift
 from ._rule import Rule, decay_weights
 from ._scale_by_rmsprop import divide
 from ._storage import Format
-from ._trees import map_leaves
+from ._trees import is_inexact, map_leaves
 
 ScalarOrSchedule = ArrayLike | np.generic | optax.Schedule
 Mask = PyTree | Callable[[PyTree], PyTree] | None
+RateState = optax.ScaleByScheduleState | optax.EmptyState
 
 
 @cached
@@ -99,8 +102,18 @@ def rmsprop(
     Source: as `scale_by_rmsprop`; decoupled weight decay: Loshchilov and Hutter,
       Decoupled Weight Decay Regularization, 2019.
     """
+    call = Call("rmsprop", injectable=True)
+    if momentum is None:
+        check_unused(call, "momentum", nesterov=nesterov, lr_in_momentum=lr_in_momentum)
+    if weight_decay is None:
+        check_unused(
+            call,
+            "weight_decay",
+            decoupled_weight_decay=decoupled_weight_decay,
+            weight_decay_mask=weight_decay_mask,
+        )
     return rmsprop_chain(
-        Call("rmsprop", injectable=True),
+        call,
         learning_rate,
         Rule(decay, eps, eps_in_sqrt, centered, bias_correction),
         initial_scale=initial_scale,
@@ -135,6 +148,11 @@ def rmsprop_chain(
 ) -> optax.GradientTransformationExtraArgs:
     """Chain the links of one RMSProp after those in `first`, in the words of `call`."""
     check_learning_rate(call, learning_rate)
+    check_flags(
+        call,
+        lr_in_momentum=lr_in_momentum,
+        decoupled_weight_decay=decoupled_weight_decay,
+    )
     rate = _scale_by_learning_rate(learning_rate)
     links = [divide(call, rule, initial_scale, storage, nonfinite, seed), rate]
     if momentum is not None:
@@ -159,47 +177,72 @@ def _scale_by_learning_rate(
     learning_rate: ScalarOrSchedule,
 ) -> optax.GradientTransformation:
     """Make `optax.scale_by_learning_rate` for a rate of any dtype."""
-    if callable(learning_rate):
-        return optax.scale_by_schedule(lambda count: -jnp.asarray(learning_rate(count)))
 
-    def scaled(updates: PyTree, params: PyTree) -> PyTree:
+    def init(params: PyTree) -> RateState:
         del params
-        return jax.tree.map(lambda u: -jnp.asarray(learning_rate, u.dtype) * u, updates)
+        return _start_rate(learning_rate)
 
-    return optax.stateless(scaled)
+    def update(updates: PyTree, state: RateState, params: PyTree = None):
+        del params
+        rate, state = _next_rate(learning_rate, state)
+
+        def scale(u: Any) -> Any:
+            return -_scalar(rate, u.dtype) * u if is_inexact(u) else u
+
+        return jax.tree.map(scale, updates), state
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore
+
+
+def _start_rate(learning_rate: ScalarOrSchedule) -> RateState:
+    if callable(learning_rate):
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+    return optax.EmptyState()
+
+
+def _next_rate(
+    learning_rate: ScalarOrSchedule, state: RateState
+) -> tuple[ArrayLike | np.generic, RateState]:
+    """Return the rate of this step and the state of its schedule after it."""
+    if not callable(learning_rate):
+        return learning_rate, state
+    count = state.count  # pyright: ignore
+    return learning_rate(count), optax.ScaleByScheduleState(
+        jnp.asarray(optax.safe_increment(count))
+    )
+
+
+def _scalar(rate: ArrayLike | np.generic, dtype: DTypeLike) -> Array:
+    rate = jnp.asarray(rate, dtype)
+    return rate if rate.ndim == 0 else rate.reshape(())
 
 
 def weight_decay_link(
     call: Call,
     weight_decay: ArrayLike,
     mask: Mask = None,
-    learning_rate: ScalarOrSchedule | None = None,
+    rate: ScalarOrSchedule | None = None,
 ) -> optax.GradientTransformation:
     """Make the link that adds weight decay: decoupled where a rate is given."""
     check_numbers(call, weight_decay=weight_decay)
 
-    def init(params: PyTree) -> optax.ScaleByScheduleState | optax.EmptyState:
+    def init(params: PyTree) -> RateState:
         del params
         check_arrays(call, weight_decay=weight_decay)
-        if callable(learning_rate):
-            return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
-        return optax.EmptyState()
+        return optax.EmptyState() if rate is None else _start_rate(rate)
 
-    def update(updates: PyTree, state: Any, params: PyTree = None):
+    def update(updates: PyTree, state: RateState, params: PyTree = None):
         if params is None:
             raise ValueError(
                 f"`{call}.update` needs the parameters for weight decay: call "
                 "`update(updates, state, params)`."
             )
-        rate = learning_rate
-        if callable(learning_rate):
-            rate = learning_rate(state.count)
-            state = optax.ScaleByScheduleState(optax.safe_increment(state.count))
+        now, state = (None, state) if rate is None else _next_rate(rate, state)
 
         def decay_leaf(leaf: int, u: Array, p: Array):
             del leaf
             strength = jnp.asarray(weight_decay, u.dtype)
-            by_rate = None if rate is None else jnp.asarray(rate, u.dtype)
+            by_rate = None if now is None else _scalar(now, u.dtype)
             return decay_weights(u, _as(p, u), strength, by_rate), p
 
         return map_leaves(call, decay_leaf, updates, params)[0], state

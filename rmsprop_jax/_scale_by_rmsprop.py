@@ -15,6 +15,7 @@ from ._arguments import (
     cached,
     check_arrays,
     check_choice,
+    check_flags,
     check_numbers,
     check_start,
     check_state,
@@ -24,7 +25,7 @@ from ._dither import Dither
 from ._precision import arithmetic_dtype, lift, lower, real_dtype
 from ._rule import Rule, advance, coefficients
 from ._storage import Format, decoded, encoded, find_format, signed
-from ._trees import check_gradients, map_leaves
+from ._trees import check_gradients, map_inexact, map_leaves
 
 
 class RMSPropState(NamedTuple):
@@ -155,6 +156,8 @@ def divide(
     """Make the link of a chain that divides by the root of the second moment."""
     numbers = dict(decay=rule.decay, eps=rule.eps, initial_scale=initial_scale)
     check_numbers(call, **numbers, seed=seed)
+    flags = ("eps_in_sqrt", "centered", "bias_correction")
+    check_flags(call, **{name: getattr(rule, name) for name in flags})
     check_choice(call, "nonfinite", nonfinite, NONFINITE)
     if not isinstance(initial_scale, jax.Array):
         check_start(call, initial_scale, rule.bias_correction)
@@ -174,8 +177,8 @@ def divide(
 
         return RMSPropState(
             step=jnp.zeros((), jnp.int32),
-            s=jax.tree.map(second_moment, params),
-            m=jax.tree.map(mean, params) if rule.centered else None,
+            s=map_inexact(second_moment, params),
+            m=map_inexact(mean, params) if rule.centered else None,
         )
 
     def update(

@@ -1,12 +1,12 @@
-"""Rows as a table: for a terminal, and for a page."""
+"""Tables of text: aligned columns for a terminal, Markdown for a page."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 Rows = Sequence[dict[str, str]]
 
 
 def plain_table(rows: Rows) -> str:
-    """Lay rows of the same keys out in columns, under their keys."""
+    """Align rows that have the same keys in columns, with the keys as headings."""
     cells = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -16,7 +16,11 @@ def plain_table(rows: Rows) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def markdown_table(rows: Rows) -> str:
-    """Write rows of the same keys as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+def markdown_table(rows: Rows, right: Collection[str] = ()) -> str:
+    """Write rows that have the same keys as a Markdown table.
+
+    The columns in `right` are aligned to the right.
+    """
+    rule = ["--:" if key in right else "---" for key in rows[0]]
+    lines = [rows[0].keys(), rule, *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

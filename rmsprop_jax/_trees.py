@@ -15,40 +15,26 @@ T = TypeVar("T")
 
 
 def check_parameters(call: Call, params: PyTree) -> None:
-    """Refuse leaves that have no gradient, by their path."""
+    """Refuse leaves that are no arrays, by their path."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        where = f"`{call}.init`: the parameter at {at(path)}"
-        dtype = dtype_of(leaf)
-        if is_inexact(leaf):
-            continue
-        if dtype is None:
+        if dtype_of(leaf) is None:
             raise TypeError(
-                f"{where} must be an array; got {type(leaf).__name__}. Pass only "
-                "the arrays of the model, e.g. `equinox.filter(model, "
-                "equinox.is_inexact_array)` or `flax.nnx.state(model, nnx.Param)`."
+                f"`{call}.init`: the parameter at {at(path)} must be an array; got "
+                f"{type(leaf).__name__}. Pass only the arrays of the model, e.g. "
+                "`equinox.filter(model, equinox.is_array)` or "
+                "`flax.nnx.state(model, nnx.Param)`."
             )
-        raise TypeError(
-            f"{where} must be floating point or complex; got {dtype}. Leave it "
-            "out of training with `optax.masked` or `optax.partition`."
-        )
 
 
 def check_gradients(call: Call, gradients: PyTree, like: PyTree) -> None:
-    """Refuse gradients that are no arrays, or complex where `like` is real."""
+    """Refuse complex gradients where `like` is real, and the reverse."""
     found, treedef = jax.tree.flatten(gradients, is_leaf=_is_none)
     others, other_treedef = jax.tree.flatten(like, is_leaf=_is_none)
     if other_treedef != treedef:
-        others = [None] * len(found)  # nothing to compare with
+        return  # nothing to compare with, or for `map_leaves` to refuse
     for k, (g, x) in enumerate(zip(found, others, strict=True)):
-        if g is None:
-            continue
-        if not is_inexact(g):
-            got = dtype_of(g) or type(g).__name__
-            raise TypeError(
-                f"`{call}.update`: the gradient at {_place(gradients, k)} must be a "
-                f"floating point or complex array; got {got}."
-            )
-        if is_inexact(x) and jnp.iscomplexobj(g) != jnp.iscomplexobj(x):
+        both = is_inexact(g) and is_inexact(x)
+        if both and jnp.iscomplexobj(g) != jnp.iscomplexobj(x):
             raise TypeError(
                 f"`{call}.update`: the gradient at {_place(gradients, k)} is "
                 f"{dtype_of(g)} and its parameter {dtype_of(x)}; both must be real or "
@@ -65,18 +51,18 @@ def map_leaves(
     """Map `step(leaf, g, *stored) -> (u, *stored)` over gradients and their state.
 
     `leaf` is the number of the gradient in its tree. A slot that is None has no leaves
-    and stays None. A gradient that is None has no update, and its state stays.
+    and stays None. A gradient that is None, or that of an integer, has no update, and
+    its state stays as it is.
     """
     gradients, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
     columns = [_column(call, updates, treedef, slot) for slot in slots]
     rows = []
     for leaf, (g, *stored) in enumerate(zip(gradients, *columns, strict=True)):
-        if g is None:
-            rows.append((None, *stored))
-            continue
         kept = next((x for x in stored if x is not None), None)
-        if kept is None or jnp.shape(g) != jnp.shape(kept):
-            raise ValueError(_misfit(call, _place(updates, leaf), g, kept))
+        if g is None or not (is_inexact(g) or is_inexact(kept)):
+            rows.append((g, *stored))
+            continue
+        _check_fit(call, updates, leaf, g, kept)
         u, *stored = step(leaf, resharded(g, kept), *stored)
         rows.append((resharded(u, g), *stored))
     return tuple(
@@ -123,6 +109,11 @@ def at(path: Any) -> str:
     return repr(name) if name else "the root"
 
 
+def map_inexact(function: Callable[[Any], Any], tree: PyTree) -> PyTree:
+    """Map the floating point and complex leaves; others become None."""
+    return jax.tree.map(lambda x: function(x) if is_inexact(x) else None, tree)
+
+
 def is_inexact(leaf: Any) -> bool:
     """Tell whether a leaf is a floating point or complex array or number."""
     dtype = dtype_of(leaf)
@@ -161,14 +152,22 @@ def _column(call: Call, updates: PyTree, treedef: Any, slot: PyTree) -> Leaves:
     )
 
 
-def _misfit(call: Call, place: str, g: Any, kept: Any) -> str:
-    where = f"`{call}.update`: the gradient at {place}"
-    if kept is None:
-        return (
-            f"{where} has no state: the parameter was None at `init`. Call `init` "
-            "again on these parameters."
+def _check_fit(call: Call, updates: PyTree, leaf: int, g: Any, kept: Any) -> None:
+    """Refuse a gradient that does not fit what is kept for it."""
+    if is_inexact(g) and kept is not None and jnp.shape(g) == jnp.shape(kept):
+        return
+    where = f"`{call}.update`: the gradient at {_place(updates, leaf)}"
+    if not is_inexact(g):
+        got = dtype_of(g) or type(g).__name__
+        raise TypeError(
+            f"{where} must be a floating point or complex array; got {got}."
         )
-    return (
+    if kept is None:
+        raise ValueError(
+            f"{where} has no state: the parameter was None or an integer at `init`. "
+            "Call `init` again on these parameters."
+        )
+    raise ValueError(
         f"{where} must have the shape of its parameter, {jnp.shape(kept)}; got "
         f"{jnp.shape(g)}. Call `init` again if the parameter changed."
     )

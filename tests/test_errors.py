@@ -28,6 +28,12 @@ AT_CONSTRUCTION = [
     (dict(decay=jnp.ones(3)), TypeError, r"decay=.*scalar"),
 ]
 OF_RMSPROP = [
+    (dict(centered="False"), TypeError, "centered=.*True or False; got 'False'"),
+    (dict(momentum=0.9, nesterov=1), TypeError, "nesterov=.*True or False; got 1"),
+    (dict(nesterov=True), ValueError, "nesterov=True.*no effect without `momentum`"),
+    (dict(lr_in_momentum=False), ValueError, "no effect without `momentum`"),
+    (dict(decoupled_weight_decay=True), ValueError, "effect without `weight_decay`"),
+    (dict(weight_decay_mask={"w": True}), ValueError, "effect without `weight_decay`"),
     (dict(momentum=1.0), ValueError, r"momentum=.*\[0, 1\); got 1.0"),
     (dict(weight_decay=-0.1), ValueError, r"weight_decay=.*\[0, inf\); got -0.1"),
 ]
@@ -110,11 +116,9 @@ def test_a_state_of_other_options_is_refused():
 
 
 PARAMETERS = [
-    ({"a": {"b": jnp.ones(2, jnp.int32)}}, r"\['a'\]\['b'\].*int32.*optax.masked"),
-    ({"a": jnp.ones(2, bool)}, r"\['a'\].*bool.*optax.partition"),
-    ({"a": 3}, r"\['a'\].*int"),
-    ([jnp.ones(1), "relu"], r"\[1\] must be an array; got str.*is_inexact_array"),
-    (jnp.ones(2, jnp.int8), r"the root.*int8"),
+    ({"a": {"b": object()}}, r"'a/b' must be an array; got object.*nnx.state"),
+    ([jnp.ones(1), "relu"], "'1' must be an array; got str.*equinox.is_array"),
+    (object(), "the root must be an array; got object"),
 ]
 
 
@@ -127,36 +131,36 @@ def test_init_names_the_leaf(params, match, make):
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3)}}
 GRADIENTS = [
-    ({"w": jnp.ones((2, 3))}, ValueError, r"no gradient for .*\['b'\]\['c'\]"),
+    ({"w": jnp.ones((2, 3))}, ValueError, r"no gradient for .*'b/c'"),
     (
         {**PARAMS, "x": jnp.ones(1)},
         ValueError,
-        r"no state for the gradient at \['x'\].*optax.masked",
+        r"no state for the gradient at 'x'.*optax.masked",
     ),
     (
         {"w": jnp.ones((2, 3)), "b": [jnp.ones(3)]},
         ValueError,
-        r"\['b'\]\[0\].*\['b'\]\['c'\]",
+        r"'b/0'.*'b/c'",
     ),
     (
         {"w": jnp.ones((3, 2)), "b": {"c": jnp.ones(3)}},
         ValueError,
-        r"\['w'\] must have the shape.*\(2, 3\); got \(3, 2\)",
+        r"'w' must have the shape.*\(2, 3\); got \(3, 2\)",
     ),
     (
         {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3, jnp.int32)}},
         TypeError,
-        r"\['b'\]\['c'\] must be a floating point.*got int32",
+        r"'b/c' must be a floating point.*got int32",
     ),
     (
         {"w": jnp.ones((2, 3)), "b": {"c": "nothing"}},
         TypeError,
-        r"\['b'\]\['c'\] must be a floating point.*got str",
+        r"'b/c' must be a floating point.*got str",
     ),
     (
         {"w": jnp.ones((2, 3)), "b": {"c": jnp.ones(3, jnp.complex64)}},
         TypeError,
-        r"\['b'\]\['c'\] is complex64.*float32",
+        r"'b/c' is complex64.*float32",
     ),
 ]
 
@@ -183,7 +187,7 @@ def test_complex_gradients_are_told_from_the_state_alone():
 
 def test_a_parameter_that_was_none():
     tx = scale_by_rmsprop()
-    with pytest.raises(ValueError, match=r"\['a'\] has no state.*None at `init`"):
+    with pytest.raises(ValueError, match=r"'a' has no state.*None or an integer at `init`"):
         tx.update({"a": jnp.ones(2)}, tx.init({"a": None}))
 
 
@@ -196,7 +200,7 @@ def test_a_tree_of_the_same_names_and_another_type():
 @pytest.mark.parametrize("decoupled", (False, True))
 def test_weight_decay_needs_parameters(decoupled):
     tx = rmsprop(0.1, weight_decay=0.1, decoupled_weight_decay=decoupled)
-    with pytest.raises(ValueError, match=r"weight_decay=.*update\(updates, state, p"):
+    with pytest.raises(ValueError, match=r"`rmsprop.update`.*weight decay.*update\(updates, state, p"):
         tx.update(PARAMS, tx.init(PARAMS))
 
 

@@ -79,7 +79,7 @@ def test_the_whole_chain_is_float32(chain, dtype):
         (jnp.complex64, jnp.complex64),
     ],
 )
-def test_state_keeps_its_type_and_updates_that_of_gradients(
+def test_state_keeps_its_type_and_updates_are_as_adding_needs(
     rule, dtype, gradient_dtype
 ):
     params = {"a": jnp.ones((3, 2), dtype), "b": jnp.asarray(1.0, dtype)}
@@ -87,12 +87,26 @@ def test_state_keeps_its_type_and_updates_that_of_gradients(
     tx = rmsprop(0.1, momentum=0.9, weight_decay=0.1, **rule)
     state = tx.init(params)
     u, new_state = jax.eval_shape(tx.update, updates, state, params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(u, updates)
+    chex.assert_trees_all_equal_shapes(u, updates)
+    with jax.numpy_dtype_promotion("standard"):
+        needed = jnp.promote_types(dtype, gradient_dtype)
+    assert {x.dtype for x in jax.tree.leaves(u)} == {needed}
     chex.assert_trees_all_equal_structs(new_state, state)
     kept, given = map(jax.tree.leaves, (new_state, state))
     for after, before in zip(kept, given, strict=True):
         assert (after.shape, after.dtype) == (before.shape, before.dtype)
         assert not after.weak_type and not before.weak_type
+
+
+def test_gradients_of_16_bits_lose_nothing_on_float32_parameters():
+    """DESIGN.md, promise 2: 1e-7 of decoupled decay is below the last bit of -0.1."""
+    tx = rmsprop(0.1, 0.0, 0.0, weight_decay=1e-6, decoupled_weight_decay=True)
+    p = jnp.ones(3)
+    g = jnp.ones(3, jnp.bfloat16)
+    u, _ = tx.update(g, tx.init(p), p)
+    np.testing.assert_array_equal(u, jnp.float32(-0.1) - jnp.float32(1e-7))
+    plain = rmsprop(0.1)
+    assert plain.update(g, plain.init(p))[0].dtype == jnp.bfloat16
 
 
 def test_mixed_precision_tree_keeps_each_leaf_under_x64(x64):
@@ -405,9 +419,9 @@ def test_count_stops_at_its_maximum():
     tx = scale_by_rmsprop(bias_correction=True)
     state = tx.init(jnp.ones(2))
     top = jnp.iinfo(jnp.int32).max
-    state = state._replace(count=jnp.asarray(top, jnp.int32))
+    state = state._replace(step=jnp.asarray(top, jnp.int32))
     u, state = tx.update(jnp.ones(2), state)
-    assert state.count == top
+    assert state.step == top
     chex.assert_tree_all_finite(u)
 
 

@@ -9,70 +9,76 @@ import sys
 from pathlib import Path
 
 import pytest
+import structure
 
 import rmsprop_jax
 
 PACKAGE = Path(rmsprop_jax.__file__).parent
 
-# Who may import whom, lowest first; a module imports only from the lines above its own.
-ORDER = (
-    "_cached",
-    "_checks",
-    "_mesh",
-    "_quantiles",
-    "_rule",
-    "_dither",
-    "_storage",
-    "_leaves",
-    "_transform",
-    "_momentum",
-    "_alias",
-    "_split",
-    "_master_weights",
-    "_clipping",
-    "_complex",
-    "_dialect_facts",
-    "dialects",
-    "_recipe_facts",
-    "recipes",
-    "_moments",
-    "_tables",
-    "_summary",
-    "diagnostics",
+MODULES = structure.imports(PACKAGE)
+
+
+def test_imports_keep_the_walls():
+    assert not structure.breaches(structure.rooms(MODULES))
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    parts = {k: v for k, v in MODULES.items() if not k.endswith("__init__")}
+    assert not structure.circle(parts)
+
+
+def test_no_two_private_files_share_a_name():
+    assert not structure.twins(PACKAGE.rglob("*.py"))
+
+
+WALLS = {"_rule": "", "dialects": "_rule", "plots": ""}
+HELD = {"_rule": set(), "dialects": {"_rule"}, "plots": set()}
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (HELD, None),
+        ({**HELD, "_rule": {"dialects"}}, "_rule imports dialects"),
+        ({**HELD, "dialects": {"_rule", "plots"}}, "dialects imports plots"),
+        ({**HELD, "dialects": set()}, "dialects need not import _rule"),
+        ({**HELD, "_new": set()}, "_new is in no line of WALLS"),
+        ({"_rule": set(), "dialects": {"_rule"}}, "there is no plots"),
+    ],
 )
-# Nothing imports these.
-TOP = ("demo", "bench", "plots", "testing", "__main__")
+def test_a_breach_is_found(found, fault):
+    faults = structure.breaches(found, WALLS, ends=("plots",))
+    assert fault in faults if fault else not faults
 
 
-def imports(path):
-    """Give the modules of this package that a file imports when it is imported."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            if node.module:
-                yield node.module.split(".")[0]
-            else:
-                yield from (alias.name for alias in node.names)
+def test_walls_that_lead_upward_are_found():
+    walls = {"dialects": "_rule", "_rule": ""}
+    found = {"dialects": {"_rule"}, "_rule": set()}
+    assert structure.breaches(found, walls, ()) == ["dialects stands above _rule"]
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_imports_point_one_way(module):
-    path = PACKAGE / f"{module}.py"
-    if not path.exists():
-        pytest.skip(f"{module} is not written yet")
-    allowed = ORDER[: ORDER.index(module)]
-    assert set(imports(path)) <= set(allowed)
+def test_a_circle_and_twins_are_found():
+    assert structure.circle({"a": {"b"}, "b": {"a"}})
+    paths = [Path("sparse/_state.py"), Path("testing/_state.py"), Path("a/__init__.py")]
+    assert structure.twins([*paths, Path("b/__init__.py")]) == ["_state.py"]
 
 
-def test_nothing_imports_the_top():
-    for path in PACKAGE.rglob("*.py"):
-        if path.stem in TOP or path.parent.name in TOP:
-            continue
-        assert not set(imports(path)) & set(TOP), path
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("from ._rule import Rule", "_rule"),
+        ("from . import dialects", "dialects.__init__"),
+        ("def f():\n    from .sparse import _rows", "sparse._rows"),
+        ("from .dialects import torch", "dialects.__init__"),
+    ],
+)
+def test_imports_are_found(line, module):
+    assert [*structure._imported(ast.parse(line), (), PACKAGE)] == [module]
 
 
-def test_rule_and_storage_know_nothing_of_each_other():
-    assert not set(imports(PACKAGE / "_rule.py"))
-    assert set(imports(PACKAGE / "_storage.py")) == {"_checks", "_dither"}
+def test_the_oracle_shares_nothing():
+    source = Path(__file__).with_name("oracle.py").read_text()
+    assert "rmsprop_jax" not in source and "jax" not in source
 
 
 def run(code):
@@ -87,11 +93,18 @@ def test_import_starts_no_backend_and_loads_no_optional_package():
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge._backends, xla_bridge._backends\n"
         "optional = {'flax', 'torch', 'keras', 'matplotlib', 'rich', 'sklearn',"
-        " 'orbax', 'chex_', 'tensorflow', 'equinox'}\n"
+        " 'orbax', 'chex', 'tensorflow', 'equinox'}\n"
         "loaded = optional & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ("chex", "matplotlib"))
+def test_the_check_for_optional_packages_can_fail(package):
+    lazy = {"chex": "testing", "matplotlib": "plots"}[package]
+    code = f"import sys, rmsprop_jax as r; r.{lazy}; print({package!r} in sys.modules)"
+    assert run(code).stdout.strip() == "True"
 
 
 def test_the_check_for_a_backend_can_fail():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rmsprop_jax import Format, rmsprop, sparse
 from rmsprop_jax._storage import FORMATS
-from rmsprop_jax.sparse._float_patterns import Bits
+from rmsprop_jax.sparse._float_patterns import FloatPatterns
 
 DECAYED = dict(weight_decay=0.1, decoupled_weight_decay=True)
 INSIDE = dict(momentum=0.9)
@@ -121,7 +121,7 @@ def test_equal_to_dense_in_float64(x64, rate, options):
     chex.assert_trees_all_close((state.s, state.m), dense_state[0][1:], **moments)
     if options.get("momentum"):
         trace = next(x.trace for x in dense_state if hasattr(x, "trace"))
-        chex.assert_trees_all_close(state.b, trace, **moments)
+        chex.assert_trees_all_close(state.trace, trace, **moments)
 
 
 @pytest.mark.parametrize("options", (RULES[0], INSIDE | RULES[1]), ids=name)
@@ -171,7 +171,7 @@ def test_narrow_moments_equal_dense_in_the_mean(storage):
     ids = zipf(120, rows=12, batch=2)
     gradients = draw(ids, dtype=np.float32)
 
-    decode, bits = FORMATS[storage].decode, Bits(FORMATS[storage]).decode
+    decode, bits = FORMATS[storage].decode, FloatPatterns(FORMATS[storage]).decode
 
     def noisy(seed):
         options = dict(storage=storage, decay=0.95, seed=seed)
@@ -197,7 +197,7 @@ class Single(Format):
     signed = True
     stochastic = False
 
-    def encode(self, x, bits):
+    def encode(self, x, random):
         return x.astype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
 
     def decode(self, stored):

@@ -103,7 +103,7 @@ def test_the_gradient_of_a_loss_is_never_dense():
     def loss(weights, table, ids):
         return jnp.sum((table[ids] @ weights) ** 2) + jnp.sum(table[ids + 1])
 
-    grad = sparse.value_and_grad(loss, tx)
+    grad = sparse.value_and_row_grad(loss, tx)
 
     def step(weights, table, state, ids):
         value, (g, rows) = grad(weights, table, state, ids)
@@ -171,7 +171,7 @@ def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batc
     want, sums = unsharded()
     table = jax.device_put(start(), split)
     state = tx.init(table)
-    for x in (state.touched, state.s, state.b):
+    for x in (state.touched, state.s, state.trace):
         assert x.sharding.is_equivalent_to(split, x.ndim)
     batches = [jax.device_put(x, by_batch) for x in batches]
     arguments = table, state, *batches
@@ -180,7 +180,7 @@ def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batc
     got, sharded_sums = program(*arguments)
     chex.assert_trees_all_close(jax.device_get(got), want, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(jax.device_get(sharded_sums), sums, rtol=1e-4)
-    for x in (got[0], got[1].touched, got[1].s, got[1].b):
+    for x in (got[0], got[1].touched, got[1].s, got[1].trace):
         assert x.sharding.is_equivalent_to(split, x.ndim)
     # Ids, rows and row gradients of a batch at most; a device has 1,024 rows.
     sent = collectives(program)

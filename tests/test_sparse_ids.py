@@ -11,8 +11,7 @@ import pytest
 from cases import quick_jit
 
 from rmsprop_jax import sparse
-from rmsprop_jax.sparse import _sparse_rmsprop as _alias
-from rmsprop_jax.sparse import _table_checks as _checks
+from rmsprop_jax.sparse import _sparse_rmsprop, _table_checks
 
 TX = sparse.rmsprop(0.1)
 DECAYED = dict(weight_decay=0.1, decoupled_weight_decay=True)
@@ -118,7 +117,7 @@ def test_padding_alone_is_a_step_all_the_same():
     """Time goes on, and gradients of NaN are no gradients."""
     table, state = step([-1, -1, -7], jnp.full((3, 2), jnp.nan))
     chex.assert_trees_all_equal(table, jnp.asarray(TABLE))
-    assert state.count == 1 and not bool(jnp.any(state.touched))
+    assert state.step == 1 and not bool(jnp.any(state.touched))
 
 
 def test_an_empty_batch_is_a_step_all_the_same():
@@ -126,7 +125,7 @@ def test_an_empty_batch_is_a_step_all_the_same():
     ids = jnp.zeros(0, jnp.int32)
     after, state = quick_jit(tx.update)(table, tx.init(table), ids, jnp.zeros((0, 2)))
     chex.assert_trees_all_equal(after, table)
-    assert state.count == 1 and not bool(jnp.any(state.touched))
+    assert state.step == 1 and not bool(jnp.any(state.touched))
 
 
 @pytest.mark.parametrize("shape", ((1, 3), (4, 1), (0, 3), (3, 0)))
@@ -144,10 +143,10 @@ def test_counters_at_their_maximum():
     """The count stops, as that of the dense optimizer; the clock goes on, modulo."""
     tx = sparse.rmsprop(cosine_of_count, 0.5, momentum=0.5, bias_correction=True)
     table = jnp.zeros((3, 2))
-    state = tx.init(table)._replace(b=jnp.ones((3, 2)))
+    state = tx.init(table)._replace(trace=jnp.ones((3, 2)))
     top = jnp.iinfo(jnp.int32).max
     late = state._replace(
-        count=jnp.asarray(top, jnp.int32),
+        step=jnp.asarray(top, jnp.int32),
         clock=jnp.asarray(2**32 - 2, jnp.uint32),
         touched=jnp.full(3, 2**32 - 5, jnp.uint32),
         dropped=jnp.asarray(top, jnp.int32),
@@ -155,7 +154,7 @@ def test_counters_at_their_maximum():
     update = quick_jit(tx.update)
     for _ in range(4):
         table, late = update(table, late, jnp.asarray([1, 9]), jnp.ones((2, 2)))
-    assert late.count == top and late.clock == 2 and late.dropped == top
+    assert late.step == top and late.clock == 2 and late.dropped == top
     table, late = quick_jit(tx.flush)(table, late)
     # Seven idle steps of momentum 0.5 from 1, across the end of the clock.
     chex.assert_trees_all_close(table[0], jnp.full(2, 1 - 0.5**7), rtol=1e-6)
@@ -171,7 +170,7 @@ def test_rows_idle_for_ages_underflow_to_zero():
     table, state = step([0, 1], tx=tx)
     state = state._replace(clock=jnp.asarray(10**9, jnp.uint32))
     table, state = quick_jit(tx.flush)(table, state)
-    chex.assert_trees_all_equal((state.s, state.b), (jnp.zeros((6, 2)),) * 2)
+    chex.assert_trees_all_equal((state.s, state.trace), (jnp.zeros((6, 2)),) * 2)
     chex.assert_tree_all_finite((table, state))
 
 
@@ -243,11 +242,11 @@ AT_CONSTRUCTION = [
     (dict(storage="int4"), ValueError, r"storage=.*'uint8'.*'int4'"),
     (dict(nonfinite="skip"), ValueError, r"nonfinite=.*'hold'.*'skip'"),
     (dict(initial_scale=1.0, bias_correction=True), ValueError, "Drop one"),
-    (dict(row_wise=True, centered=True), ValueError, "memory of the table.*Drop one"),
+    (dict(row_wise=True, centered=True), ValueError, "memory as the table.*Drop one"),
     (
         dict(weight_decay=0.1),
         ValueError,
-        "no row is idle.*decoupled_weight_decay=True",
+        "every row a gradient.*decoupled_weight_decay=True",
     ),
     (
         dict(weight_decay=20.0, decoupled_weight_decay=True),
@@ -270,14 +269,14 @@ def test_what_must_be_known_may_not_be_traced():
         dict(momentum=0.9, lr_in_momentum=False),
         dict(weight_decay=0.1, decoupled_weight_decay=True),
     ):
-        with pytest.raises(TypeError, match=r"learning_rate=.*traced.*a schedule"):
+        with pytest.raises(TypeError, match=r"learning_rate=.*traced.*or a schedule"):
             jax.jit(lambda rate, k=options: sparse.rmsprop(rate, **k) and 0)(0.1)
 
 
 def test_a_schedule_for_a_number_is_refused():
     # The annotations of `rmsprop` are enforced here and would speak first.
-    with pytest.raises(TypeError, match=r"decay=.*It is a function; only `learning_r"):
-        _alias._constant("decay", lambda count: 0.9)
+    with pytest.raises(TypeError, match=r"decay=.*it is a function. Only `learning_r"):
+        _sparse_rmsprop._constant("decay", lambda count: 0.9)
 
 
 ONES = jnp.ones((2, 2))
@@ -319,8 +318,8 @@ OTHER_OPTIONS = [
     (dict(), dict(storage="bfloat16"), r"s is float32\[6,2\], not uint16\[6,2\]"),
     (dict(storage="bfloat16"), dict(), r"s is uint16\[6,2\], not float32\[6,2\]"),
     (dict(), dict(storage="uint8"), r"s is float32\[6,2\], not uint8\[6,2\]"),
-    (dict(), dict(momentum=0.9), r"b is None, not float32\[6,2\]"),
-    (dict(momentum=0.9), dict(), r"b is float32\[6,2\], not None"),
+    (dict(), dict(momentum=0.9), r"trace is None, not float32\[6,2\]"),
+    (dict(momentum=0.9), dict(), r"trace is float32\[6,2\], not None"),
     (dict(), dict(centered=True), r"m is None, not float32\[6,2\]"),
     (dict(centered=True), dict(), r"m is float32\[6,2\], not None"),
     (dict(), dict(row_wise=True), r"s is float32\[6,2\], not float32\[6\]"),
@@ -328,17 +327,17 @@ OTHER_OPTIONS = [
     (
         dict(momentum=0.9, storage="bfloat16"),
         dict(storage="uint8"),
-        r"s is uint16.*, not uint8.*; b is uint16.*, not None",
+        r"s is uint16.*, not uint8.*; trace is uint16.*, not None",
     ),
     (
         dict(momentum=0.9),
         dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
-        r"schedule is None, not a Schedule",
+        r"schedule is None, not a ScheduleState",
     ),
     (
         dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
         dict(DECAYED, learning_rate=cosine_of_count),
-        r"b is float32.*; schedule.log_keep_of_rows is None, not float32\[6\]; "
+        r"trace is float32.*; schedule.log_keep_of_rows is None, not float32\[6\]; "
         r"schedule.ahead_of_rows is float32\[6\], not None",
     ),
 ]
@@ -370,7 +369,7 @@ def test_what_is_no_state_is_refused():
     restored = dict(TX.init(table)._asdict())
     # The annotations of `flush` are enforced here and would speak first.
     with pytest.raises(TypeError, match="`flush`.* must be a `TableState`.*got dict"):
-        _checks.checked("flush", table, restored, TX.init)
+        _table_checks.checked("flush", table, restored, TX.init)
 
 
 def test_a_state_is_checked_by_shapes_alone():
@@ -406,7 +405,7 @@ def test_arrays_of_numpy_are_tables_and_states(dtype):
         host = (host[0].astype(dtype), host[1])
     chex.assert_trees_all_equal(tx.gather(*host, ids), tx.gather(*want, ids))
     chex.assert_trees_all_equal(tx.flush(*host), tx.flush(*want))
-    f = sparse.value_and_grad(lambda _, table: jnp.sum(table[ids]), tx)
+    f = sparse.value_and_row_grad(lambda _, table: jnp.sum(table[ids]), tx)
     chex.assert_trees_all_equal(f(None, *host), f(None, *want))
 
 
@@ -416,7 +415,7 @@ def test_too_many_rows_for_their_numbers():
     state = jax.eval_shape(tx.init, shape)
     g = jax.ShapeDtypeStruct((4, 1), jnp.float32)
     ids = jax.ShapeDtypeStruct((4,), jnp.int32)
-    with pytest.raises(ValueError, match=r"below 2\*\*31.*Split the table"):
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*31.*Use several tables"):
         jax.eval_shape(tx.update, shape, state, ids, g)
 
 

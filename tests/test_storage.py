@@ -24,7 +24,7 @@ from rmsprop_jax import (
     scale_by_rmsprop,
 )
 from rmsprop_jax._dither import Dither
-from rmsprop_jax._storage import FORMATS, decoded_dtype, store
+from rmsprop_jax._storage import FORMATS, decoded_dtype, encoded
 from rmsprop_jax.dialects._dialect import DIALECTS
 
 BYTES = {"float32": 4, "bfloat16": 2, "uint8": 1}
@@ -67,7 +67,7 @@ def test_the_stored_array_has_the_shape_and_its_own_dtype(format_, dtype):
         like = jnp.zeros(shape, dtype)
         stored = format_.init(like, 1.0, jnp.float32)
         x = format_.decode(stored)
-        again = store(format_, x, Dither(0, jnp.zeros((), jnp.int32), "s", 0))
+        again = encoded(format_, x, Dither(0, jnp.zeros((), jnp.int32), "s", 0))
         assert stored.shape == x.shape == again.shape == shape
         assert x.dtype == jnp.float32
         assert stored.dtype == again.dtype
@@ -141,7 +141,7 @@ def test_rounding_is_unbiased(format_):
 
     @jax.jit
     def ups(count):
-        bits = Dither(7, count, "s", 3).bits((1000, 1000))
+        bits = Dither(7, count, "s", 3).random((1000, 1000))
         kept = format_.decode(format_.encode(jnp.broadcast_to(wide, bits.shape), bits))
         up = kept > jnp.asarray(below, jnp.float32)[None, :]
         return jnp.sum(up, axis=0, dtype=jnp.int32)
@@ -202,19 +202,19 @@ def test_bfloat16_keeps_nan_and_inf_and_saturates(bits):
     )
 
 
-def bits(seed=0, count=0, slot="s", leaf=0, shape=(64, 1024)):
-    return np.asarray(Dither(seed, jnp.int32(count), slot, leaf).bits(shape))
+def random(seed=0, step=0, slot="s", leaf=0, shape=(64, 1024)):
+    return np.asarray(Dither(seed, jnp.int32(step), slot, leaf).random(shape))
 
 
 def test_dither_differs_for_everything_that_tells_it_apart():
-    base = bits()
+    base = random()
     for other in (
-        bits(seed=1),
-        bits(seed=-1),
-        bits(count=1),
-        bits(slot="m"),
-        bits(leaf=1),
-        bits(seed=1, count=-1),
+        random(seed=1),
+        random(seed=-1),
+        random(step=1),
+        random(slot="m"),
+        random(leaf=1),
+       random(seed=1, step=-1),
     ):
         equal = np.mean(base == other)
         assert equal < 1e-3
@@ -232,7 +232,7 @@ def test_dither_has_no_visible_pattern():
 
     Over 65,536 elements of 32 steps; lags along the last axis, the first, and steps.
     """
-    steps = np.stack([bits(count=k) for k in range(32)])
+    steps = np.stack([random(step=k) for k in range(32)])
     n = steps.size
     counts = np.bincount((steps >> 24).ravel(), minlength=256)
     chi_square = np.sum((counts - n / 256) ** 2) / (n / 256)

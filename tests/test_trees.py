@@ -13,7 +13,7 @@ import optax
 import oracle
 import pytest
 
-from rmsprop_jax import rmsprop, scale_by_rmsprop
+from rmsprop_jax import master_weights, rmsprop, scale_by_rmsprop
 
 OPTIONS = dict(centered=True, momentum=0.9, weight_decay=0.1)
 
@@ -121,10 +121,83 @@ def test_init_takes_shapes_and_map_params_finds_every_leaf():
 def test_each_field_is_found_once():
     tx = rmsprop(0.1, **OPTIONS)
     state = tx.init(jnp.ones(2))
-    for field in ("count", "s", "m", "trace"):
+    for field in ("s", "m", "trace"):
         assert optax.tree.get(state, field) is not None
     state = optax.tree.set(state, s=jnp.full(2, 7.0))
     np.testing.assert_array_equal(optax.tree.get(state, "s"), [7.0, 7.0])
+
+
+@pytest.mark.parametrize("momentum", (None, 0.9))
+@pytest.mark.parametrize("rate", (0.1, optax.constant_schedule(0.1)))
+def test_the_count_of_a_schedule_is_found_as_with_optax(rate, momentum):
+    p = jnp.ones(2)
+    counts = []
+    for make in (optax.rmsprop, rmsprop):
+        tx = make(rate, momentum=momentum)
+        state = tx.update(p, tx.init(p), p)[1]
+        counts.append(optax.tree.get(state, "count"))
+    assert counts[0] == counts[1]
+
+
+def test_moments_are_read_as_with_optax():
+    """`state[0].nu` and `.mu`, of what is kept in float32."""
+    gs = jnp.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 0.0]])
+    for centered in (False, True):
+        kept = []
+        for make in (optax.rmsprop, rmsprop):
+            tx = make(0.1, centered=centered)
+            state = tx.init(gs[0])
+            for g in gs:
+                _, state = tx.update(g, state)
+            kept.append(state[0])
+        theirs, ours = kept
+        np.testing.assert_allclose(ours.nu, theirs.nu, rtol=1e-6)
+        if centered:
+            np.testing.assert_allclose(ours.mu, theirs.mu, rtol=1e-6)
+        assert ours.count == 3
+
+
+def test_codes_of_one_byte_are_not_read_as_moments():
+    state = scale_by_rmsprop(storage="uint8").init(jnp.ones(2))
+    with pytest.raises(AttributeError, match=r"uint8.*interop.storage.convert"):
+        _ = state.nu
+
+
+@pytest.mark.parametrize("bits", (None, 24))
+def test_integers_beside_floats_get_no_state_and_no_update(bits):
+    params = {
+        "w": jnp.ones(2, jnp.bfloat16 if bits else jnp.float32),
+        "n": jnp.array([1, 2]),
+        "b": jnp.array([True]),
+    }
+
+    def loss(p):
+        return jnp.sum(p["w"].astype(jnp.float32) ** 2)
+
+    g = jax.grad(loss, allow_int=True)(params)  # float0 for integers
+    tx = rmsprop(0.1, centered=True, momentum=0.9, weight_decay=0.1)
+    tx = master_weights(tx) if bits else tx
+    state = tx.init(params)
+    assert len(jax.tree.leaves(state)) == (7 if bits else 5)
+    for gradients in (g, {**g, "n": jnp.zeros(2, int), "b": jnp.zeros(1, bool)}):
+        updates, after = tx.update(gradients, state, params)
+        chex.assert_trees_all_equal_structs(after, state)
+        with jax.numpy_dtype_promotion("standard"):
+            moved = optax.apply_updates(params, updates)
+        assert moved["w"][0] != 1.0
+        chex.assert_trees_all_equal({**moved, "w": 0}, {**params, "w": 0})
+    key = {"key": jax.random.key(0), "w": params["w"]}
+    state = tx.init(key)
+    tx.update({"key": None, "w": g["w"]}, state, key)
+
+
+def test_a_rate_of_shape_one():
+    p = jnp.ones(3)
+    for rate in (jnp.array([0.1]), np.array([0.1]), lambda count: jnp.array([0.1])):
+        tx = rmsprop(rate, weight_decay=0.1, decoupled_weight_decay=True)
+        plain = rmsprop(0.1, weight_decay=0.1, decoupled_weight_decay=True)
+        u, want = (x.update(p, x.init(p), p)[0] for x in (tx, plain))
+        np.testing.assert_array_equal(u, want)
 
 
 def test_extra_arguments_are_ignored():

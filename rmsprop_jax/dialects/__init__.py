@@ -3,11 +3,12 @@
 A call can be pasted: `torch.optim.RMSprop(params, lr=1e-3, alpha=0.9)` is
 `dialects.torch(lr=1e-3, alpha=0.9)`. `python -m rmsprop_jax dialects` prints how they
 differ. The equations are in the letters of `rmsprop`: gradient `g`, second moment `s`,
-mean gradient `m`, direction `u`, momentum buffer `b`, parameter `p`.
+mean gradient `m`, direction `u`, momentum buffer `b`, parameter `p`; where a dialect
+can be centered, `scale_by_rmsprop` has the equations of that.
 
 Every learning rate may be a schedule, and every number may be scheduled with
-`optax.inject_hyperparams`. A momentum of 0 keeps no buffer; one that is an array, also
-an injected one, keeps a buffer, to the same result.
+`optax.inject_hyperparams`. A momentum of 0 keeps no buffer. A momentum that is an
+array, such as an injected one, keeps a buffer even if it is 0; the updates are equal.
 
 One defect of the originals is not reproduced: their centered variance is `s - m**2`,
 which rounding can make negative for a steady gradient, and its root NaN.

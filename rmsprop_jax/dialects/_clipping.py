@@ -1,10 +1,11 @@
 """Gradient clipping before RMSProp, as Keras and TensorFlow do it.
 
-    g <- g * min(1, limit / |g|)        by a norm; nothing for a limit of 0
+    g <- g * min(1, limit / |g|)        by a norm
     g <- min(max(g, -limit), limit)     by value
 
-`optax.clip_by_global_norm` overflows for gradients above 1e19 in float32 and takes no
-limit that is traced. A NaN makes the norm, and with it every coordinate, NaN.
+A limit of 0 clips nothing. `optax.clip_by_global_norm` overflows for gradients above
+1e19 in float32 and accepts no traced limit. A NaN makes the norm NaN, and so every
+coordinate.
 """
 
 import functools
@@ -32,7 +33,7 @@ def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
 
 
 def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
-    """Clip the norm of every leaf by itself."""
+    """Clip the norm of each leaf."""
 
     def clip(g: Array) -> Array:
         return _clip_tree(g, limit)

@@ -1,13 +1,12 @@
-"""How two dialects differ, in words, and the calls with which they do not."""
+"""How two dialects differ, in words, and the calls with which they agree."""
 
 import dataclasses
-import inspect
 from typing import Any
 
 import jax.numpy as jnp
+import optax
 
-from .. import dialects
-from ._dialect import DIALECTS, OURS, Dialect
+from ._dialect import Dialect
 
 GRADIENTS = (1.0, 0.5, -0.2, 0.0, 0.1, 0.3, 0.02, 1.0)
 RATES = (0.1,) * 4 + (0.01,) * 4
@@ -18,9 +17,9 @@ class Agreement:
     """Arguments, in each dialect's words, with which two dialects take equal steps.
 
     Attributes:
-      where: to which momentum it applies.
-      constant_rate: whether it takes a constant learning rate.
-      first, second: the arguments, the learning rate aside.
+      where: the momentum for which they do.
+      constant_rate: whether they do so only while the learning rate is constant.
+      first, second: the arguments without the learning rate.
     """
 
     where: str
@@ -29,64 +28,42 @@ class Agreement:
     second: dict[str, Any]
 
 
-def parameters(name: str) -> dict[str, Any]:
-    """Give the defaults of a dialect under our names; required ones are absent."""
-    signature = inspect.signature(getattr(dialects, name)).parameters
-    return {
-        OURS.get(word, word): parameter.default
-        for word, parameter in signature.items()
-        if parameter.default is not parameter.empty
-    }
-
-
-def word(name: str, ours: str) -> str:
-    """Give a dialect's word for an argument of ours."""
-    signature = inspect.signature(getattr(dialects, name)).parameters
-    return next(theirs for theirs in signature if OURS.get(theirs, theirs) == ours)
-
-
-def call(name: str, arguments: dict[str, Any]) -> str:
+def written(facts: Dialect, arguments: dict[str, Any]) -> str:
     """Write a call of a dialect."""
-    given = [word(name, "learning_rate")]
+    given = [facts.call.word("learning_rate")]
     given += [f"{key}={value!r}" for key, value in arguments.items()]
-    return f"dialects.{name}({', '.join(given)})"
+    return f"{facts.call}({', '.join(given)})"
 
 
 def simulate(
-    name: str, arguments: dict[str, Any], constant_rate: bool = False
+    facts: Dialect, arguments: dict[str, Any], constant_rate: bool = False
 ) -> list[float]:
-    """Give the parameter, from 0, after each of `GRADIENTS`."""
+    """Return a parameter that starts at 0, after each of `GRADIENTS`."""
     rates = jnp.array([RATES[0]] * len(RATES) if constant_rate else RATES)
-    rate = {word(name, "learning_rate"): lambda count: rates[count]}
-    tx = getattr(dialects, name)(**rate, **arguments)
+    rate = {facts.call.word("learning_rate"): lambda count: rates[count]}
+    tx = facts.function(**rate, **arguments)
 
     p = jnp.zeros(())
     state, path = tx.init(p), []
     for g in GRADIENTS:
         updates, state = tx.update(jnp.asarray(g), state, p)
-        p = p + updates
-        path.append(float(p))
+        p = optax.apply_updates(p, updates)
+        path.append(float(p))  # pyright: ignore
     return path
 
 
-def differences(a: str, b: str) -> list[str]:
+def differences(a: Dialect, b: Dialect) -> list[str]:
     """Say in sentences how the rules and the defaults of two dialects differ."""
     sentences = []
-    for say in (_start, _eps_place, _momentum, _centered, _weight_decay):
+    for say in (_start, _eps_place, _momentum, _centered, _weight_decay, _complex):
         first, second = say(a), say(b)
         if first != second:
-            sentences.append(f"{a} {first}; {b} {second}.")
-    if "torch" in (a, b) and a != b:
-        other = b if a == "torch" else a
-        sentences.append(
-            "torch takes the parts of a complex parameter for two parameters; "
-            f"{other} divides by the root of |g|**2."
-        )
+            sentences.append(f"{a.name} {first}; {b.name} {second}.")
     return sentences + _defaults(a, b)
 
 
-def agreements(a: str, b: str) -> list[Agreement]:
-    """Give the settings with which two dialects take the same steps."""
+def agreements(a: Dialect, b: Dialect) -> list[Agreement]:
+    """Return the settings with which two dialects take the same steps."""
     found = [_agree(a, b, has_momentum) for has_momentum in (False, True)]
     without, with_ = found
     if without and with_ and not with_.constant_rate and _same_eps(without, with_):
@@ -94,105 +71,115 @@ def agreements(a: str, b: str) -> list[Agreement]:
     return [agreement for agreement in found if agreement]
 
 
-def obstacle(a: str, b: str) -> str:
+def obstacle(a: Dialect, b: Dialect) -> str:
     """Say why two dialects have no setting in common."""
-    one, two = DIALECTS[a], DIALECTS[b]
-    if one.initial_scale != two.initial_scale:
-        return "what `s` starts at is only forgotten, as decay**t"
-    if None not in (one.centered, two.centered) and one.centered != two.centered:
-        return "one is always centered, the other never"
-    return "eps has another place, and an epsilon of 0 means 1e-7 in tf-keras"
+    if a.initial_scale != b.initial_scale:
+        return "the start of `s` loses its weight only as decay**t"
+    if None not in (a.centered, b.centered) and a.centered != b.centered:
+        return "one is always centered, and the other never"
+    zero = next(
+        f"an eps of 0 means {facts.eps_of_zero:g} in {facts.name}"
+        for facts in (a, b)
+        if facts.eps_of_zero
+    )
+    return f"eps has another place, and {zero}"
 
 
-def _start(name: str) -> str:
-    return f"starts `s` at {DIALECTS[name].initial_scale:g}"
+def _start(facts: Dialect) -> str:
+    return f"starts `s` at {facts.initial_scale:g}"
 
 
-def _eps_place(name: str) -> str:
-    in_sqrt = DIALECTS[name].eps_in_sqrt
-    if "eps" not in parameters(name):
+def _eps_place(facts: Dialect) -> str:
+    if "eps" not in facts.defaults:
         return "has no eps"
-    if in_sqrt is None:
+    if facts.eps_in_sqrt is None:
         return "adds eps to the root without momentum and under it with momentum"
-    return f"adds eps {'under' if in_sqrt else 'to'} the root"
+    return f"adds eps {'under' if facts.eps_in_sqrt else 'to'} the root"
 
 
-def _momentum(name: str) -> str:
+def _momentum(facts: Dialect) -> str:
     says = {
         None: "has no momentum",
         True: "accumulates steps (b <- momentum*b + lr*u)",
         False: "accumulates directions (b <- momentum*b + u)",
     }
-    return says[DIALECTS[name].lr_in_momentum]
+    return says[facts.lr_in_momentum]
 
 
-def _centered(name: str) -> str:
+def _centered(facts: Dialect) -> str:
     says = {None: "can be", True: "is always", False: "is never"}
-    return f"{says[DIALECTS[name].centered]} centered"
+    return f"{says[facts.centered]} centered"
 
 
-def _weight_decay(name: str) -> str:
-    kind = DIALECTS[name].weight_decay
+def _weight_decay(facts: Dialect) -> str:
     says = {"none": "no", "either": "coupled or decoupled"}
-    return f"has {says.get(kind, kind)} weight decay"
+    return f"has {says.get(facts.weight_decay, facts.weight_decay)} weight decay"
 
 
-def _defaults(a: str, b: str) -> list[str]:
-    first, second = parameters(a), parameters(b)
+def _complex(facts: Dialect) -> str:
+    if facts.complex_as_parts:
+        return "treats the two parts of a complex parameter as two parameters"
+    return "averages |g|**2 for a complex parameter"
+
+
+def _defaults(a: Dialect, b: Dialect) -> list[str]:
     sentences = []
     for ours in ("decay", "eps", "momentum"):
-        values = first.get(ours) or 0, second.get(ours) or 0
-        if ours in first and ours in second and values[0] != values[1]:
+        values = a.defaults.get(ours) or 0, b.defaults.get(ours) or 0
+        if ours in a.defaults and ours in b.defaults and values[0] != values[1]:
             sentences.append(
-                f"The default is {word(a, ours)}={values[0]:g} in {a} and "
-                f"{word(b, ours)}={values[1]:g} in {b}."
+                f"The default is {a.call.word(ours)}={values[0]:g} in {a.name} and "
+                f"{b.call.word(ours)}={values[1]:g} in {b.name}."
             )
     return sentences
 
 
-def _agree(a: str, b: str, has_momentum: bool) -> Agreement | None:
-    one, two = DIALECTS[a], DIALECTS[b]
-    settings: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+def _agree(a: Dialect, b: Dialect, has_momentum: bool) -> Agreement | None:
     eps = _common_eps(a, b, has_momentum)
-    fixed = {one.centered, two.centered} - {None}
-    if one.initial_scale != two.initial_scale or eps is None or len(fixed) == 2:
+    fixed = {a.centered, b.centered} - {None}
+    if a.initial_scale != b.initial_scale or eps is None or len(fixed) == 2:
         return None
-    momentum_is = {"momentum": 0.9 if has_momentum else 0.0}
-    wanted = {"decay": parameters(b)["decay"], "eps": eps, **momentum_is}
-    wanted["centered"] = True in fixed
-    for name, setting in zip((a, b), settings, strict=True):
-        defaults = parameters(name)
-        if has_momentum and "momentum" not in defaults:
-            return None
-        for ours, value in wanted.items():
-            if ours in defaults and (defaults[ours] or 0) != value:
-                setting[word(name, ours)] = value
-    orders = _match_order(a, b, settings) if has_momentum else True
+    if has_momentum and not all("momentum" in x.defaults for x in (a, b)):
+        return None
+    wanted = {
+        "decay": b.defaults["decay"],
+        "eps": eps,
+        "momentum": 0.9 if has_momentum else 0.0,
+        "centered": True in fixed,
+    }
+    settings = _set(a, wanted), _set(b, wanted)
+    same_order = _match_order(a, b, settings) if has_momentum else True
     where = "with momentum" if has_momentum else "without momentum"
-    return Agreement(where, not orders, *settings)
+    return Agreement(where, not same_order, *settings)
 
 
-def _match_order(a: str, b: str, settings: tuple[dict[str, Any], ...]) -> bool:
-    """Give both one order of momentum, if a switch can; tell whether they have it."""
-    orders = [DIALECTS[name].lr_in_momentum for name in (a, b)]
-    for k, name in enumerate((a, b)):
-        if orders[0] != orders[1] and "lr_in_momentum" in parameters(name):
+def _set(facts: Dialect, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that give a dialect the values that are wanted."""
+    return {
+        facts.call.word(ours): value
+        for ours, value in wanted.items()
+        if ours in facts.defaults and (facts.defaults[ours] or 0) != value
+    }
+
+
+def _match_order(a: Dialect, b: Dialect, settings: tuple[dict[str, Any], ...]) -> bool:
+    """Give both the same order of momentum if possible; tell whether they have it."""
+    orders = [a.lr_in_momentum, b.lr_in_momentum]
+    for k, facts in enumerate((a, b)):
+        if orders[0] != orders[1] and "lr_in_momentum" in facts.defaults:
             settings[k]["lr_in_momentum"] = orders[k] = orders[1 - k]
     return orders[0] == orders[1]
 
 
-def _common_eps(a: str, b: str, has_momentum: bool) -> float | None:
-    """Find an eps that means the same in both; where its place differs only 0 does."""
-    given = [parameters(name).get("eps") for name in (a, b)]
-    places = [_inside(DIALECTS[name], has_momentum) for name in (a, b)]
-    if places[0] == places[1] and None not in given:
-        return given[1]
-    # tf-keras takes an epsilon of 0 for 1e-7.
-    return None if "keras_legacy" in (a, b) else 0.0
-
-
-def _inside(facts: Dialect, has_momentum: bool) -> bool:
-    return has_momentum if facts.eps_in_sqrt is None else facts.eps_in_sqrt
+def _common_eps(a: Dialect, b: Dialect, has_momentum: bool) -> float | None:
+    """Find an eps that means the same in both: 0 where its places differ."""
+    places = [
+        has_momentum if facts.eps_in_sqrt is None else facts.eps_in_sqrt
+        for facts in (a, b)
+    ]
+    if places[0] == places[1] and "eps" in a.defaults and "eps" in b.defaults:
+        return b.defaults["eps"]
+    return None if a.eps_of_zero or b.eps_of_zero else 0.0
 
 
 def _same_eps(without: Agreement, with_: Agreement) -> bool:

@@ -8,21 +8,22 @@ import optax
 from jax import lax
 from jaxtyping import PyTree
 
+from .._arguments import Call
 from .._precision import real_dtype
-from .._trees import is_inexact
+from .._trees import check_gradients, is_inexact
 
 
 class ComplexParts(NamedTuple):
-    """The two parts of a complex leaf, each with its shape."""
+    """The two parts of a complex leaf, each of its shape."""
 
     real: Any
     imag: Any
 
 
 def as_pairs(
-    tx: optax.GradientTransformationExtraArgs,
+    call: Call, tx: optax.GradientTransformationExtraArgs
 ) -> optax.GradientTransformationExtraArgs:
-    """Let `tx` see each complex leaf as `ComplexParts`; real trees are as they were.
+    """Hand each complex leaf to `tx` as `ComplexParts`; real leaves do not change.
 
     `optax.contrib.split_real_and_imaginary` does the same, but fails under strict
     dtype promotion, drops extra arguments, and computes real + 1j*imag, which makes
@@ -33,6 +34,7 @@ def as_pairs(
         return tx.init(jax.tree.map(_to_pair, params))
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any):
+        check_gradients(call, updates, params)  # a real one has no pair to fit into
         updates, params = jax.tree.map(_to_pair, (updates, params))
         updates, state = tx.update(updates, state, params, **extra_args)
         return jax.tree.map(_from_pair, updates, is_leaf=_is_parts), state

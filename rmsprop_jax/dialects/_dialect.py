@@ -1,15 +1,19 @@
-"""A dialect: what it fixes, where that was read, and how it becomes an `rmsprop`.
+"""A dialect: its facts, and how they become an RMSProp.
 
-`@dialect(...)` registers the facts that stand above each function of a family, and
-completes its docstring from them. The defaults are in the function's signature.
+`@dialect(...)` stands above the function of a dialect with the facts, registers them,
+and completes the docstring of the function from them. The names of the arguments, their
+order and their defaults are in the signature of the function.
 """
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import optax
 
 from .._arguments import Call, cached
@@ -31,8 +35,8 @@ OURS = {
     "wc": "weight_decay",
     "decoupled_decay": "decoupled_weight_decay",
 }
-
-NOT_RUN = "read, not run"
+OPTIONS = ("storage", "nonfinite", "seed")  # every dialect and every recipe has these
+NOT_RUN = "not run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +44,23 @@ class Dialect:
     """The RMSProp of one framework or paper, without the numbers of a call.
 
     Attributes:
+      function: the public function.
       framework: the framework, or the author and year.
       original: the name of the optimizer there.
       initial_scale: `s` before the first step.
-      eps_in_sqrt: whether eps is under the root; None where momentum decides.
+      eps_in_sqrt: whether eps is under the root; None where that is so with momentum
+        and not without.
       lr_in_momentum: whether the buffer accumulates steps; None without momentum.
       centered: True for always, False for never, None where the call decides.
       weight_decay: "coupled", "decoupled", "either" where the call decides, or "none".
       source: repository and file, or publication.
       verified: the version that recorded runs were made with, or `NOT_RUN`.
-      surprise: one sentence on what its users do not expect.
+      surprise: one sentence on what its users may not expect.
       complex_as_parts: whether the parts of a complex parameter are two parameters.
+      eps_of_zero: what an eps of 0 means there.
     """
 
+    function: Callable[..., optax.GradientTransformationExtraArgs]
     framework: str
     original: str
     initial_scale: float
@@ -64,6 +72,30 @@ class Dialect:
     verified: str
     surprise: str
     complex_as_parts: bool = False
+    eps_of_zero: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @functools.cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.function).parameters
+
+    @functools.cached_property
+    def call(self) -> Call:
+        """The call that errors speak for."""
+        words = tuple((OURS[word], word) for word in self.parameters if word in OURS)
+        return Call(f"dialects.{self.name}", words, injectable=True)
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults under our names, without the arguments that have none."""
+        return {
+            OURS.get(word, word): parameter.default
+            for word, parameter in self.parameters.items()
+            if parameter.default is not parameter.empty
+        }
 
 
 DIALECTS: dict[str, Dialect] = {}
@@ -73,55 +105,88 @@ Returns:
   An `optax.GradientTransformationExtraArgs`.
 
 Raises:
-  ValueError, TypeError: as `rmsprop`, in the words of this call."""
+  ValueError, TypeError: as `rmsprop` does, and for arguments other than those above."""
 
 
 def dialect(**facts: Any) -> Callable[[F], F]:
     """Register a function under its name as the dialect with these facts."""
 
     def register(function: F) -> F:
-        DIALECTS[function.__name__] = registered = Dialect(**facts)
-        text = inspect.cleandoc(function.__doc__ or "").rstrip()
-        text, heading, example = text.partition("\n\nExample:\n")
-        parts = (text, _RESULT, f"{heading.strip()}\n{example}" if example else "")
-        source = f"Source: {registered.source}"
-        function.__doc__ = "\n\n".join(filter(None, (*parts, source)))
-        return cached(function)
+        made = cached(function)
+        DIALECTS[function.__name__] = found = Dialect(made, **facts)
+        made.__doc__ = complete_docstring(function, _RESULT, found.source)
+        return made  # pyright: ignore
 
     return register
+
+
+def complete_docstring(function: Callable[..., Any], result: str, source: str) -> str:
+    """Add what a function returns and raises, before its example, and its source."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    text, heading, example = text.partition("\n\nExample:\n")
+    source = textwrap.fill(
+        f"Source: {source}",
+        width=84,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{text}\n\n{result}{heading}{example}\n\n{source}\n"
+
+
+def written_signature(name: str, function: Callable[..., Any]) -> str:
+    """Write a function with its own arguments, without `OPTIONS`."""
+    words, starred = [], False
+    for key, parameter in inspect.signature(function).parameters.items():
+        if key in OPTIONS:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            words, starred = [*words, "*"], True
+        required = parameter.default is parameter.empty
+        words.append(key if required else f"{key}={parameter.default!r}")
+    return f"{name}({', '.join(words)})"
 
 
 def build(
     name: str,
     arguments: dict[str, Any],
     first: Iterable[optax.GradientTransformation] = (),
-    **switches: bool,
+    apart: Collection[str] = (),
+    **fixed: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Make the transformation of a dialect from the arguments of its function."""
-    words = tuple((OURS.get(word, word), word) for word in arguments)
-    call = Call(f"dialects.{name}", words, injectable=True)
-    ours = {OURS.get(word, word): value for word, value in arguments.items()}
-    return build_for(call, name, first, **{**ours, **switches})
+    """Make the transformation of a dialect from the arguments of its function.
+
+    `first` are links before RMSProp, made from the arguments that `apart` names.
+    `fixed` are arguments of ours that the dialect does not have.
+    """
+    facts = DIALECTS[name]
+    for word, value in arguments.items():
+        _check_given(facts, word, value)
+    given = {k: value for k, value in arguments.items() if k not in apart}
+    ours = {OURS.get(word, word): value for word, value in given.items()}
+    return build_for(facts.call, facts, first, **ours, **fixed)
 
 
 def build_for(
     call: Call,
-    name: str,
+    facts: Dialect,
     first: Iterable[optax.GradientTransformation] = (),
     *,
     learning_rate: Any,
     decay: Any,
     eps: Any,
-    eps_in_sqrt: bool | None = None,
     centered: bool | None = None,
     momentum: Any = None,
     weight_decay: Any = None,
     **others: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Make the transformation of a dialect for another call, in our names."""
-    facts = DIALECTS[name]
-    if eps_in_sqrt is None:
-        eps_in_sqrt = bool(facts.eps_in_sqrt)
+    """Make the transformation of a dialect from our arguments, in the words of `call`.
+
+    `others` are arguments of `rmsprop_chain`, and replace those that the facts fix.
+    """
+    momentum, in_sqrt = none_if_zero(momentum), facts.eps_in_sqrt
+    if in_sqrt is None:
+        in_sqrt = momentum is not None
     if centered is None:
         centered = bool(facts.centered)
     fixed = dict(
@@ -132,15 +197,32 @@ def build_for(
     tx = rmsprop_chain(
         call,
         learning_rate,
-        Rule(decay, eps, eps_in_sqrt, centered, bias_correction=False),
-        momentum=none_if_zero(momentum),
+        Rule(decay, eps, in_sqrt, centered, bias_correction=False),
+        momentum=momentum,
         weight_decay=none_if_zero(weight_decay),
         first=first,
         **{**fixed, **others},
     )
-    return as_pairs(tx) if facts.complex_as_parts else tx
+    return as_pairs(call, tx) if facts.complex_as_parts else tx
 
 
 def none_if_zero(number: Any) -> Any:
-    """Return None for a number that is 0; an array may be any number."""
-    return None if not isinstance(number, jax.Array) and number == 0 else number
+    """Return None for a number that is 0; an array of JAX may have any value."""
+    known = not isinstance(number, jax.Array | bool) and np.ndim(number) == 0
+    return None if known and number == 0 else number
+
+
+def _check_given(facts: Dialect, word: str, value: Any) -> None:
+    """Refuse None where it is not the default, and flags that are not booleans."""
+    default = facts.parameters[word].default
+    if isinstance(default, bool):
+        right, expected = isinstance(value, bool | np.bool_), "True or False"
+    else:
+        right, expected = value is not None or default is None, "a number"
+    if right or isinstance(default, str):  # strings have checks of their own
+        return
+    way_out = f" Leave it out for {default!r}."
+    raise TypeError(
+        f"{facts.call.given(**{word: ...})} must be {expected}; got {value!r}."
+        + way_out * (default is not inspect.Parameter.empty)
+    )

@@ -18,7 +18,7 @@ from ._dialect import build, dialect
     weight_decay="none",
     source="jax-ml/jax jax/example_libraries/optimizers.py",
     verified="run: JAX 0.10.2",
-    surprise="two functions there: with a momentum it is `rmsprop_momentum`",
+    surprise="there are two functions, and `rmsprop_momentum` is the one with momentum",
 )
 def jax_example_libraries(
     step_size: ScalarOrSchedule,
@@ -32,11 +32,12 @@ def jax_example_libraries(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of `jax.example_libraries.optimizers`.
 
-        s <- gamma*s + (1-gamma)*g**2
-        b <- momentum*b + step_size*g/sqrt(s + eps);   p <- p - b
+        s <- gamma*s + (1-gamma)*|g|**2;   u = g / sqrt(s + eps)
+        b <- momentum*b + step_size*u;   p <- p - b
 
-    `rmsprop` there without a momentum, `rmsprop_momentum` with one, whose default is
-    0.9. The defaults are those of `optax.rmsprop`.
+    Without a momentum it is `rmsprop` of that module, and with one `rmsprop_momentum`,
+    which has a momentum of 0.9 by default. The other defaults are those of
+    `optax.rmsprop`.
 
     Args:
       step_size: step size; a number, an array or a schedule.
@@ -56,10 +57,10 @@ def jax_example_libraries(
     lr_in_momentum=None,
     centered=None,
     weight_decay="none",
-    source="google/flax flax/optim/rmsprop.py",
+    source="google/flax flax/optim/rmsprop.py, up to version 0.5.3",
     verified="run: Flax 0.5.3",
-    surprise="centered was added for DQN, but eps stayed outside the root, where "
-    "DQN does not have it",
+    surprise="`centered` was added for DQN, but eps is outside the root, and in DQN "
+    "inside",
 )
 def flax_legacy(
     learning_rate: ScalarOrSchedule,
@@ -73,9 +74,10 @@ def flax_legacy(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of Flax before 0.6, `flax.optim.RMSProp`.
 
-        s <- beta2*s + (1-beta2)*g**2;   p <- p - learning_rate*g/(sqrt(s) + eps)
+        s <- beta2*s + (1-beta2)*|g|**2
+        p <- p - learning_rate * g / (sqrt(s) + eps)
 
-    `torch` with a decay of 0.9. Centered it was meant for DQN, but `dqn` has eps
+    It is `torch` with a decay of 0.9. `centered` was meant for DQN, but `dqn` has eps
     inside the root.
 
     Args:
@@ -111,9 +113,10 @@ def mlx(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of MLX, `mlx.optimizers.RMSprop`.
 
-        s <- alpha*s + (1-alpha)*g**2;   p <- p - learning_rate*g/(sqrt(s) + eps)
+        s <- alpha*s + (1-alpha)*|g|**2
+        p <- p - learning_rate * g / (sqrt(s) + eps)
 
-    `torch` without momentum, centering and weight decay.
+    It is `torch` without momentum, centering and weight decay.
 
     Args:
       learning_rate: step size; a number, an array or a schedule.
@@ -135,8 +138,8 @@ def mlx(
     source="PaddlePaddle/Paddle python/paddle/optimizer/rmsprop.py, "
     "paddle/phi/kernels/impl/rmsprop_kernel_impl.h",
     verified="run: PaddlePaddle 3.3.1 (CPU)",
-    surprise="its documentation says Nesterov, its kernel is heavy ball; "
-    "`epsilon` comes before `momentum`",
+    surprise="its documentation says Nesterov momentum, and its kernel computes plain "
+    "momentum; `epsilon` comes before `momentum`",
 )
 def paddle(
     learning_rate: ScalarOrSchedule,
@@ -153,11 +156,11 @@ def paddle(
     """RMSProp of PaddlePaddle, `paddle.optimizer.RMSProp`.
 
         g <- g + weight_decay*p
-        s <- rho*s + (1-rho)*g**2
-        b <- momentum*b + learning_rate*g/sqrt(s + epsilon);   p <- p - b
+        s <- rho*s + (1-rho)*|g|**2;   u = g / sqrt(s + epsilon)
+        b <- momentum*b + learning_rate*u;   p <- p - b
 
-    The rule of `keras` but for weight decay, with `epsilon` before `momentum`. Its
-    documentation calls the momentum Nesterov's; it is not.
+    It is the rule of `keras`, with other weight decay and `epsilon` before `momentum`.
+    PaddlePaddle's documentation calls the momentum Nesterov's, but it is not.
 
     Args:
       learning_rate: step size; a number, an array or a schedule.
@@ -165,8 +168,8 @@ def paddle(
       epsilon: added under the root, >= 0, in the unit of |g|**2.
       momentum: weight of the past in the buffer, in [0, 1).
       centered: whether to divide by the standard deviation of the gradient.
-      weight_decay: coupled weight decay, >= 0: a number there, `L2Decay` in words;
-        None for none.
+      weight_decay: coupled weight decay, >= 0, as PaddlePaddle's `L2Decay`; None for
+        none.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("paddle", locals())

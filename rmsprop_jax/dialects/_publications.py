@@ -1,4 +1,4 @@
-"""RMSProp of a lecture, of papers and of a book."""
+"""RMSProp of a lecture, two papers and a book."""
 
 import optax
 from jax.typing import ArrayLike
@@ -16,9 +16,10 @@ from ._dialect import NOT_RUN, build, dialect
     lr_in_momentum=None,
     centered=False,
     weight_decay="none",
-    source="Neural Networks for Machine Learning, COURSERA, 2012",
+    source="Tieleman and Hinton, Lecture 6.5, COURSERA: Neural Networks for Machine "
+    "Learning, 2012",
     verified=NOT_RUN,
-    surprise="no eps and no initial value are stated; both are 0 here",
+    surprise="it states neither eps nor the start of `s`; both are 0 here",
 )
 def hinton(
     learning_rate: ScalarOrSchedule,
@@ -30,30 +31,31 @@ def hinton(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of the lecture that introduced it.
 
-        s <- decay*s + (1-decay)*g**2;   p <- p - learning_rate*g/sqrt(s)
+        s <- decay*s + (1-decay)*|g|**2;   p <- p - learning_rate * g / sqrt(s)
 
-    No eps is stated, and none is needed: here a zero gradient gives a zero step. The
-    first step of every coordinate is learning_rate/sqrt(1-decay).
+    The lecture states no eps, and none is needed: here a zero gradient gives a zero
+    step. The first step of every coordinate is learning_rate/sqrt(1-decay) long.
 
     Args:
       learning_rate: step size; a number, an array or a schedule.
       decay: decay of the second moment, in [0, 1).
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    return build("hinton", {**locals(), "eps": 0.0})
+    return build("hinton", locals(), eps=0.0)
 
 
 @dialect(
     framework="Graves, 2013",
-    original="Generating Sequences With Recurrent Neural Networks, eq. 38-45",
+    original="equations 38-45; chainer.optimizers.RMSpropGraves",
     initial_scale=0.0,
     eps_in_sqrt=True,
     lr_in_momentum=True,
     centered=True,
     weight_decay="none",
-    source="chainer/chainer chainer/optimizers/rmsprop_graves.py",
+    source="Graves, Generating Sequences With Recurrent Neural Networks, 2013, "
+    "eq. 38-45; chainer/chainer chainer/optimizers/rmsprop_graves.py",
     verified=NOT_RUN,
-    surprise="the first centered form, and always centered",
+    surprise="the first centered form; it is always centered",
 )
 def graves(
     lr: ScalarOrSchedule = 1e-4,
@@ -67,11 +69,12 @@ def graves(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of Graves's handwriting networks, the first centered one.
 
-        d = g - m;   m <- m + (1-alpha)*d;   s <- alpha*s + (1-alpha)*d*(g - m)
-        b <- momentum*b + lr*g/sqrt(s + eps);   p <- p - b
+        m <- m + (1-alpha) * (g - m);   d = g - m
+        s <- alpha*s + (1-alpha)/alpha * |d|**2;   u = g / sqrt(s + eps)
+        b <- momentum*b + lr*u;   p <- p - b
 
-    `sonnet(centered=True)` with these defaults. Arguments and their order are those of
-    `chainer.optimizers.RMSpropGraves`.
+    It is `sonnet(centered=True)` with other defaults. The arguments and their order are
+    those of `chainer.optimizers.RMSpropGraves`.
 
     Args:
       lr: step size; a number, an array or a schedule.
@@ -91,10 +94,12 @@ def graves(
     lr_in_momentum=None,
     centered=True,
     weight_decay="coupled",
-    source="kuz/DeepMind-Atari-Deep-Q-Learner dqn/NeuralQLearner.lua",
+    source="kuz/DeepMind-Atari-Deep-Q-Learner dqn/NeuralQLearner.lua, a copy of "
+    "DeepMind's release; Mnih et al., Human-level control through deep reinforcement "
+    "learning, 2015, Extended Data Table 1",
     verified=NOT_RUN,
-    surprise="the paper's gradient momentum of 0.95 is the decay of the mean "
-    "gradient; eps of 0.01 belongs to gradients summed over 32 samples",
+    surprise="what the paper calls gradient momentum, 0.95, is the decay of the mean "
+    "gradient; eps of 0.01 is for gradients that are summed over 32 samples",
 )
 def dqn(
     lr: ScalarOrSchedule = 0.00025,
@@ -109,19 +114,20 @@ def dqn(
     """RMSProp of the Nature DQN, as its Lua code has it.
 
         g <- g + wc*p
-        d = g - m;   m <- m + (1-decay)*d;   s <- decay*s + (1-decay)*d*(g - m)
-        p <- p - lr*g/sqrt(s + eps)
+        m <- m + (1-decay) * (g - m);   d = g - m
+        s <- decay*s + (1-decay)/decay * |d|**2;   p <- p - lr * g / sqrt(s + eps)
 
     There is no momentum: what the paper's table calls gradient momentum and squared
-    gradient momentum, both 0.95, are the decay of `m` and of `s`. `eps` of 0.01, the
-    min squared gradient there, belongs to gradients summed over a batch of 32; for
-    gradients of the mean the same rule has 0.01/32**2.
+    gradient momentum, both 0.95, are the decay of `m` and that of `s`. The eps of 0.01,
+    which the table calls min squared gradient, is for gradients that are summed over a
+    batch of 32; for gradients of the mean the same rule has an eps of 0.01/32**2.
 
     Args:
       lr: step size; a number, an array or a schedule.
-      decay: decay of the mean gradient and of its variance, in [0, 1); 0.95 is fixed
-        there.
-      eps: added under the root, >= 0, in the unit of |g|**2; 0.01 is fixed there.
+      decay: decay of the mean gradient and of its variance, in [0, 1); the original
+        has always 0.95.
+      eps: added under the root, >= 0, in the unit of |g|**2; the original has always
+        0.01.
       wc: coupled weight decay, >= 0.
       storage, nonfinite, seed: as in `rmsprop`.
     """
@@ -138,7 +144,7 @@ def dqn(
     weight_decay="none",
     source="d2l-ai/d2l-en chapter_optimization/rmsprop.md",
     verified=NOT_RUN,
-    surprise="the book's concise PyTorch version has eps outside the root",
+    surprise="the book's concise version, which is PyTorch's, has eps outside the root",
 )
 def d2l(
     lr: ScalarOrSchedule = 0.01,
@@ -151,14 +157,15 @@ def d2l(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of the book Dive into Deep Learning, from scratch.
 
-        s <- gamma*s + (1-gamma)*g**2;   p <- p - lr*g/sqrt(s + eps)
+        s <- gamma*s + (1-gamma)*|g|**2;   p <- p - lr * g / sqrt(s + eps)
 
-    `jax_example_libraries` with another eps. The book's concise version is `torch`.
+    It is `jax_example_libraries` with another eps. The book's concise version is
+    `torch`.
 
     Args:
       lr: step size; a number, an array or a schedule.
       gamma: decay of the second moment, in [0, 1).
-      eps: added under the root, >= 0, in the unit of |g|**2; 1e-6 is fixed there.
+      eps: added under the root, >= 0, in the unit of |g|**2; the book has always 1e-6.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("d2l", locals())

@@ -1,4 +1,4 @@
-"""RMSProp of PyTorch, and packages that have its argument names."""
+"""RMSProp of PyTorch, and of packages with its argument names."""
 
 import optax
 from jax.typing import ArrayLike
@@ -19,7 +19,7 @@ from ._dialect import build, dialect
     source="pytorch/pytorch torch/optim/rmsprop.py",
     verified="run: torch 2.13.0",
     surprise="the buffer accumulates directions, so a new learning rate acts on "
-    "all of the past at once; the two parts of a complex number are two parameters",
+    "the whole buffer at once; the two parts of a complex number are two parameters",
     complex_as_parts=True,
 )
 def torch(
@@ -38,12 +38,12 @@ def torch(
     """RMSProp of PyTorch, `torch.optim.RMSprop`.
 
         g <- -g if maximize;   g <- g + weight_decay*p
-        s <- alpha*s + (1-alpha)*g**2
-        b <- momentum*b + g/(sqrt(s) + eps);   p <- p - lr*b
+        s <- alpha*s + (1-alpha)*|g|**2;   u = g / (sqrt(s) + eps)
+        b <- momentum*b + u;   p <- p - lr*b
 
-    `optax.rmsprop(eps_in_sqrt=False)` is the same without momentum only: its buffer
-    accumulates lr*u, this one u. The real and imaginary parts of a complex parameter
-    are two parameters.
+    `optax.rmsprop(eps_in_sqrt=False)` is equal to it only without momentum: its buffer
+    accumulates `lr*u`, and this one `u`. The real and imaginary parts of a complex
+    parameter are two parameters; in the state they are a pair of real arrays.
 
     Args:
       lr: step size; a number, an array or a schedule.
@@ -52,9 +52,8 @@ def torch(
       weight_decay: coupled weight decay, >= 0.
       momentum: weight of the past in the buffer, in [0, 1).
       centered: whether to divide by the standard deviation of the gradient.
-      maximize: whether to climb; weight decay still shrinks.
-      storage, nonfinite, seed: as in `rmsprop`. In the state a complex leaf is a pair
-        of real leaves.
+      maximize: whether to go up the gradient; weight decay shrinks parameters still.
+      storage, nonfinite, seed: as in `rmsprop`.
 
     Example:
       >>> import jax.numpy as jnp, optax, rmsprop_jax
@@ -65,8 +64,8 @@ def torch(
       Array([ 0.9684, -1.9684], dtype=float32)
     """
     arguments = locals()
-    first = [optax.scale(-1.0)] if arguments.pop("maximize") else []
-    return build("torch", arguments, first)
+    first = [optax.scale(-1.0)] if maximize else []
+    return build("torch", arguments, first, apart=("maximize",))
 
 
 @dialect(
@@ -79,8 +78,8 @@ def torch(
     weight_decay="either",
     source="huggingface/pytorch-image-models timm/optim/rmsprop_tf.py",
     verified="run: timm 1.0.31",
-    surprise="TensorFlow's rule with PyTorch's names; `lr_in_momentum=False` makes "
-    "the momentum PyTorch's",
+    surprise="TensorFlow's rule with PyTorch's argument names; `lr_in_momentum=False` "
+    "selects PyTorch's momentum",
 )
 def timm(
     lr: ScalarOrSchedule = 1e-2,
@@ -98,14 +97,14 @@ def timm(
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp of timm, `timm.optim.RMSpropTF`.
 
-        g <- g + weight_decay*p,   or   p <- p - lr*weight_decay*p
-        s <- alpha*s + (1-alpha)*g**2,   from s = 1
-        b <- momentum*b + lr*g/sqrt(s + eps);   p <- p - b      lr_in_momentum
-        b <- momentum*b + g/sqrt(s + eps);      p <- p - lr*b   otherwise
+        g <- g + weight_decay*p,   or   p <- p - lr*weight_decay*p   decoupled_decay
+        s <- alpha*s + (1-alpha)*|g|**2, from s = 1;   u = g / sqrt(s + eps)
+        b <- momentum*b + lr*u;   p <- p - b                         lr_in_momentum
+        b <- momentum*b + u;      p <- p - lr*b                      otherwise
 
-    `tensorflow1` with weight decay; with `lr_in_momentum=False`, `stable_baselines3`.
-    `lr_in_momentum` is a keyword because timm 1.0 put `corrected_weight_decay` before
-    it; that one and `caution` are not here.
+    It is `tensorflow1` with weight decay, or with `lr_in_momentum=False` the rule of
+    `stable_baselines3`. `lr_in_momentum` is a keyword because timm 1.0 has
+    `corrected_weight_decay` before it. That argument and `caution` do not exist here.
 
     Args:
       lr: step size; a number, an array or a schedule.
@@ -114,7 +113,7 @@ def timm(
       weight_decay: strength of weight decay, >= 0.
       momentum: weight of the past in the buffer, in [0, 1).
       centered: whether to divide by the standard deviation of the gradient.
-      decoupled_decay: whether weight decay acts on the parameter and not on the
+      decoupled_decay: whether weight decay acts on the parameter instead of on the
         gradient.
       lr_in_momentum: whether the buffer accumulates steps or directions.
       storage, nonfinite, seed: as in `rmsprop`.
@@ -133,7 +132,7 @@ def timm(
     source="DLR-RM/stable-baselines3 "
     "stable_baselines3/common/sb2_compat/rmsprop_tf_like.py",
     verified="run: Stable-Baselines3 2.9.2",
-    surprise="TensorFlow's start and eps, but PyTorch's momentum and defaults",
+    surprise="TensorFlow's start and place of eps, but PyTorch's momentum and defaults",
 )
 def stable_baselines3(
     lr: ScalarOrSchedule = 1e-2,
@@ -150,11 +149,11 @@ def stable_baselines3(
     """RMSProp of Stable-Baselines3, `RMSpropTFLike`.
 
         g <- g + weight_decay*p
-        s <- alpha*s + (1-alpha)*g**2,   from s = 1
-        b <- momentum*b + g/sqrt(s + eps);   p <- p - lr*b
+        s <- alpha*s + (1-alpha)*|g|**2, from s = 1;   u = g / sqrt(s + eps)
+        b <- momentum*b + u;   p <- p - lr*b
 
-    Like TensorFlow by half: start and eps are those of `tensorflow1`, momentum and
-    defaults those of `torch`.
+    The start and the place of eps are those of `tensorflow1`, momentum and defaults
+    those of `torch`.
 
     Args:
       lr: step size; a number, an array or a schedule.
@@ -179,7 +178,7 @@ def stable_baselines3(
     source="bitsandbytes-foundation/bitsandbytes bitsandbytes/optim/rmsprop.py, "
     "bitsandbytes/backends/cpu/ops.py",
     verified="run: bitsandbytes 0.50.2 (CPU)",
-    surprise="its `momentum` argument is accepted and never read",
+    surprise="its `momentum` argument is accepted and has no effect",
 )
 def bitsandbytes(
     lr: ScalarOrSchedule = 1e-2,
@@ -194,11 +193,11 @@ def bitsandbytes(
     """RMSProp of bitsandbytes, `bitsandbytes.optim.RMSprop32bit`.
 
         g <- g + weight_decay*p
-        s <- alpha*s + (1-alpha)*g**2;   p <- p - lr*g/(sqrt(s) + eps)
+        s <- alpha*s + (1-alpha)*|g|**2;   p <- p - lr * g / (sqrt(s) + eps)
 
-    `torch` without momentum and centering. There is no `momentum` here because the
-    original takes one and never reads it: leave it out, or use `torch` for a run that
-    was meant to have it. `centered` it refuses.
+    It is `torch` without momentum and centering. There is no `momentum` here, because
+    the original accepts one and does not use it: leave it out to repeat such a run, or
+    use `torch` for momentum. The original refuses `centered=True`.
 
     Args:
       lr: step size; a number, an array or a schedule.

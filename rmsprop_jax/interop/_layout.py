@@ -5,11 +5,8 @@ import itertools
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-
-from .._arguments import Call
 
 Side = tuple[tuple[str, ...], ...]
 Shape = tuple[int, ...]
@@ -36,7 +33,7 @@ class Layout:
         return x.reshape([math.prod(lengths[a] for a in group) for group in self.after])
 
     def inverse(self) -> "Layout":
-        """Give the layout that undoes this one."""
+        """Return the layout that undoes this one."""
         return Layout(self.after, self.before, self.sizes)
 
     def _lengths(self, shape: Shape) -> dict[str, int]:
@@ -53,35 +50,25 @@ class Layout:
         return lengths
 
 
-def parse_layout(call: Call, pattern: str, sizes: Mapping[str, int]) -> Layout:
-    """Read a pattern such as `"o i -> i o"`."""
+def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
+    """Parse a pattern such as `"o i -> i o"`; `where` is where errors say it stands."""
     sides = [_parse_side(side) for side in pattern.split("->")]
     axes = [_flat(side) for side in sides]
     named_once = all(len(set(side)) == len(side) for side in axes)
     if len(sides) != 2 or not named_once or set(axes[0]) != set(axes[-1]):
         raise ValueError(
-            f"`{call}`: a layout must name each axis once on both sides of one '->', "
+            f"{where}: a layout must name each axis once on both sides of one '->', "
             f"like 'o i h w -> h w i o'; got {pattern!r}."
         )
     for group in itertools.chain(*sides):
         unknown = [axis for axis in group if axis not in sizes]
         if len(unknown) > 1:
             raise ValueError(
-                f"`{call}`: the layout {pattern!r} needs the lengths of all but one of "
+                f"{where}: the layout {pattern!r} needs the lengths of all but one of "
                 f"{', '.join(group)}; got {dict(sizes)}. Write ('path', {pattern!r}, "
                 f"{{{unknown[0]!r}: ...}})."
             )
     return Layout(sides[0], sides[1], sizes)
-
-
-def to_numpy(x: Any) -> np.ndarray:
-    """Bring an array of any framework to NumPy, without importing that framework."""
-    if hasattr(x, "detach"):  # a torch tensor
-        x = x.detach().cpu()
-        # NumPy knows neither bfloat16 nor float8, and torch will not convert them.
-        x = x.float() if re.search("bfloat16|float8", str(x.dtype)) else x
-        return x.resolve_conj().numpy()
-    return np.asarray(x)
 
 
 def _parse_side(side: str) -> Side:

@@ -1,16 +1,16 @@
-"""Names of another framework and paths of our tree: one mapping for all arrays."""
+"""Names of another framework and paths of our trees: one mapping for all arrays."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from .. import _trees as _leaves
 from .._arguments import Call
-from ._layout import Layout, parse_layout, to_numpy
+from .._trees import at, named_leaves
+from ._arrays import to_numpy
+from ._layout import Layout, parse_layout
 
 
 class Place(NamedTuple):
@@ -21,44 +21,30 @@ class Place(NamedTuple):
 
 
 Places = dict[str, Place | None]
+Arrays = dict[str, Any]
+Problem = tuple[str, str]  # its kind, and what it is about
+
+KINDS = MISSING, UNEXPECTED, MISSHAPEN = "missing", "unexpected", "wrong shape or dtype"
 
 
-class Problems:
-    """Everything that does not fit, to be raised as one error."""
-
-    def __init__(self, call: Call):
-        self.call = call
-        self.missing: list[str] = []
-        self.unexpected: list[str] = []
-        self.misshapen: list[str] = []
-
-    def raise_if_any(self, hint: str) -> None:
-        """Raise one ValueError with every entry that was noted."""
-        kinds = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "wrong shape or dtype": self.misshapen,
-        }
-        lines = [
-            f"  {kind}: {entry}" for kind, entries in kinds.items() for entry in entries
-        ]
-        if lines:
-            listed = "\n".join(lines)
-            raise ValueError(f"`{self.call}`: does not fit.\n{listed}\n{hint}")
+def raise_for(call: Call, problems: Iterable[Problem], advice: str) -> None:
+    """Raise one ValueError that lists everything that does not fit."""
+    ordered = sorted(problems, key=lambda problem: KINDS.index(problem[0]))
+    if ordered:
+        lines = [f"  {kind}: {what}" for kind, what in ordered]
+        raise ValueError("\n".join([f"`{call}`: does not fit.", *lines, advice]))
 
 
 def parse_mapping(call: Call, mapping: Mapping[str, Any]) -> Places:
-    """Read `{name: path | (path, layout) | (path, layout, sizes) | None}`."""
+    """Parse `{name: path | (path, layout) | (path, layout, sizes) | None}`."""
     places, names = {}, {}
     for name, entry in mapping.items():
-        places[name] = _parse_entry(call, name, entry)
-        if places[name] is None:
-            continue
-        other = names.setdefault(places[name].to, name)
-        if other != name:
+        places[name] = place = _parse_entry(call, name, entry)
+        other = name if place is None else names.setdefault(place.to, name)
+        if place is not None and other != name:
             raise ValueError(
                 f"`{call}`: the mapping gives both {other!r} and {name!r} the path "
-                f"{places[name].to!r}. Give all but one None to leave them out."
+                f"{at(place.to)}. Give all but one None to leave them out."
             )
     return places
 
@@ -73,14 +59,13 @@ def _parse_entry(call: Call, name: str, entry: Any) -> Place | None:
             f"`{call}`: the mapping must give {name!r} a path, (path, layout), (path, "
             f"layout, sizes) or None; got {entry!r}."
         )
-    path, pattern, sizes = (*entry, {}) if len(entry) == 2 else entry
-    return Place(
-        within(path), parse_layout(f"{call}: mapping[{name!r}]", pattern, sizes)
-    )
+    path, pattern, *sizes = entry
+    layout = parse_layout(f"`{call}`: mapping[{name!r}]", pattern, *sizes or [{}])
+    return Place(within(path), layout)
 
 
-def inverse(places: Places) -> Places:
-    """Give the places that lead back, from our paths to their names."""
+def inverse(places: Places) -> dict[str, Place]:
+    """Return the places that lead back, from our paths to their names."""
     return {
         place.to: Place(name, place.layout and place.layout.inverse())
         for name, place in places.items()
@@ -91,67 +76,63 @@ def inverse(places: Places) -> Places:
 def move(
     arrays: Mapping[str, Any],
     wanted: Mapping[str, Any],
-    places: Places,
-    slot: str,
-    problems: Problems,
+    places: Mapping[str, Place | None],
+    word: str,
+    problems: list[Problem],
 ) -> dict[str, np.ndarray]:
-    """Bring arrays to their places, noting what does not fit.
+    """Bring arrays to their places, and add what does not fit to `problems`.
 
     `wanted` holds, by place, an array of the wanted shape and kind, or None where any
-    will do. `slot` names the arrays in errors; weights have none.
+    will do. `word` names the moment in errors; weights have none.
     """
-    moved, of = {}, f"{slot} of " if slot else ""
-    if slot and not wanted and arrays:
-        problems.unexpected.append(f"{slot}, which the target does not keep")
-        return moved
-    if slot and wanted and not arrays:
-        problems.missing.append(f"{slot}, which the target keeps")
-        return moved
+    of = f"{word} of " if word else ""
+    if word and bool(arrays) != bool(wanted):
+        kind, keeps = (UNEXPECTED, "does not keep") if arrays else (MISSING, "keeps")
+        problems.append((kind, f"{word}, which the target {keeps}"))
+        return {}
+    moved, back = {}, inverse(dict(places))
     for name, array in arrays.items():
+        place = places.get(name)
         if name not in places:
-            problems.unexpected.append(f"{of}{name!r}, which the mapping lacks")
-            continue
-        place = places[name]
-        if place is not None and place.to not in wanted:
-            problems.unexpected.append(f"{of}{name!r}, for there is no {place.to!r}")
+            what = f"{of}{at(name)}, which the mapping lacks"
+            problems.append((UNEXPECTED, what))
+        elif place is not None and place.to not in wanted:
+            what = f"{of}{at(name)}, for there is no {at(place.to)}"
+            problems.append((UNEXPECTED, what))
         elif place is not None:
-            moved[place.to] = _arrange(of, name, array, place, wanted, problems)
-    names = {place.to: name for name, place in places.items() if place is not None}
-    for path in wanted:
-        if path not in moved:
-            source = f", from {names[path]!r}" if path in names else ""
-            source = source or ", for which the mapping has no name"
-            problems.missing.append(f"{of}{path!r}{source}")
+            moved[place.to], misfit = _arrange(array, place, wanted[place.to])
+            if misfit:
+                what = f"{of}{at(name)}: {misfit} for {at(place.to)}"
+                problems.append((MISSHAPEN, what))
+    for path in (path for path in wanted if path not in moved):
+        named = path in back
+        why = (
+            f"from {at(back[path].to)}"
+            if named
+            else "for which the mapping has no name"
+        )
+        problems.append((MISSING, f"{of}{at(path)}, {why}"))
     return moved
 
 
-def _arrange(
-    of: str,
-    name: str,
-    array: Any,
-    place: Place,
-    wanted: Mapping[str, Any],
-    problems: Problems,
-) -> np.ndarray:
-    array, like = to_numpy(array), wanted[place.to]
+def _arrange(array: Any, place: Place, like: Any) -> tuple[np.ndarray, str]:
+    """Rearrange an array as `like`; the string says what does not fit."""
+    moved = array = to_numpy(array)
     try:
         moved = array if place.layout is None else place.layout.apply(array)
     except ValueError:
-        moved = None
-    if moved is None or (like is not None and moved.shape != np.shape(like)):
-        expected = _expected(place.layout, like)
-        problems.misshapen.append(
-            f"{of}{name!r}: got {array.shape}, expected {expected} for {place.to!r}"
-        )
-    elif like is not None and np.iscomplexobj(moved) and not _is_complex(like):
-        problems.misshapen.append(
-            f"{of}{name!r}: got {array.dtype}, expected a real array for {place.to!r}"
-        )
-    return array if moved is None else moved
+        return array, f"got {array.shape}, expected {_expected(place.layout, like)}"
+    if like is None:
+        return moved, ""
+    if moved.shape != np.shape(like):
+        return moved, f"got {array.shape}, expected {_expected(place.layout, like)}"
+    if np.iscomplexobj(moved) and not np.issubdtype(like.dtype, np.complexfloating):
+        return moved, f"got {array.dtype}, expected a real array"
+    return moved, ""
 
 
 def _expected(layout: Layout | None, like: Any) -> Any:
-    """Give the shape that `like` has on the other side of the layout."""
+    """Return the shape that `like` has on the other side of the layout."""
     if layout is None:
         return np.shape(like)
     if like is None:
@@ -163,32 +144,23 @@ def _expected(layout: Layout | None, like: Any) -> Any:
         return "another layout"
 
 
-def _is_complex(like: Any) -> bool:
-    return np.issubdtype(like.dtype, np.complexfloating)
-
-
-def by_path(call: Call, tree: PyTree) -> dict[str, Any]:
-    """Give the leaves of a tree by their path, such as "hidden/kernel"."""
-    leaves: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = path_name(path)
+def by_path(call: Call, tree: PyTree) -> Arrays:
+    """Return the leaves of a tree by their paths, such as "hidden/kernel"."""
+    leaves: Arrays = {}
+    for path, leaf in named_leaves(tree):
+        name = within(path)
         if name in leaves:
             raise ValueError(
-                f"`{call}`: two leaves of the tree have the path {name!r}."
+                f"`{call}`: two leaves of the tree have the path {at(name)}."
             )
         leaves[name] = leaf
     return leaves
 
 
-def path_name(path: Any) -> str:
-    """Write a path with slashes, from the parameters of a model on."""
-    return within(_leaves.path_name(path))
-
-
 def within(path: str) -> str:
-    """Leave out a collection of Flax linen.
+    """Remove a collection of Flax linen from the start of a path.
 
-    Optimizers see what is in `params` and weights lie beside `batch_stats`: so one
+    Optimizers get what is in `params`, and weights lie beside `batch_stats`: so one
     mapping leads to both.
     """
     return re.sub("^(params|batch_stats)(/|$)", "", path)

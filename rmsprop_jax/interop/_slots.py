@@ -1,202 +1,204 @@
-"""What an optimizer state keeps, wherever in it: found, read and replaced by path."""
+"""The moments and counts in an optimizer state, found by class and by path."""
 
-import itertools
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._storage import Format, decoded_dtype, find_format, nearest, signed
-from .._storage import decoded as _decode
-from ._mapping import path_name
+from .._rmsprop import rate_in_momentum
+from .._storage import Format, decoded, decoded_dtype, find_format, nearest, signed
+from .._trees import at, named_leaves, nodes
+from ._arrays import put_like
+from ._mapping import within
 
-# Field by field of every state class that is read or written. By name, since some of
-# optax's classes are private and their states are not.
+# What each field of a state class holds. By name, since some of optax's classes are
+# private and their states are not.
 _FIELDS: dict[str, dict[str, str]] = {
-    "rmsprop_jax.RMSPropState": {"step": "count", "s": "s", "m": "m"},
-    "rmsprop_jax.MomentumState": {"step": "count", "trace": "b"},
+    "rmsprop_jax.RMSPropState": {"step": "step", "s": "s", "m": "m"},
+    "rmsprop_jax.MomentumState": {"step": "step", "trace": "b"},
     "optax.TraceState": {"trace": "b"},
     "optax.ScaleByRmsState": {"nu": "nu"},
-    "optax.ScaleByRmsWithCountState": {"count": "count", "nu": "nu"},
+    "optax.ScaleByRmsWithCountState": {"count": "step", "nu": "nu"},
     "optax.ScaleByRStdDevState": {"mu": "mu", "nu": "nu"},
-    "optax.ScaleByRStdDevWithCountState": {"count": "count", "mu": "mu", "nu": "nu"},
-    "optax.ScaleByScheduleState": {"count": "count"},
-    "optax.WrappedScheduleState": {"count": "count"},
-    "optax.InjectHyperparamsState": {"count": "count"},
-    "optax.InjectStatefulHyperparamsState": {"count": "count"},
-    "optax.MultiStepsState": {"gradient_step": "count"},
+    "optax.ScaleByRStdDevWithCountState": {"count": "step", "mu": "mu", "nu": "nu"},
+    "optax.ScaleByScheduleState": {"count": "step"},
+    "optax.WrappedScheduleState": {"count": "step"},
+    "optax.InjectHyperparamsState": {"count": "step"},
+    "optax.InjectStatefulHyperparamsState": {"count": "step"},
+    "optax.MultiStepsState": {"gradient_step": "step"},
 }
 
-_TABLE = "rmsprop_jax.TableState"  # its rows are as old as their last touch
 
-Slots = dict[str, dict[str, Any]]
-Visit = Callable[[str, str, str, Any], Any]
+class Slot(NamedTuple):
+    """One array in a state: the moment of one parameter, or a count of steps.
 
-
-def read(call: Call, state: PyTree) -> Slots:
-    """Give the arrays of a state as {slot: {path: array}}, stored as they are.
-
-    The slots are s, m and b (ours), nu, mu and b (optax's), and count, where the class
-    that holds the count stands for the path.
+    Attributes:
+      number: its number among the leaves of the state.
+      owner: the class that has it as a field, such as "optax.TraceState".
+      kind: s, m and b (ours), nu, mu and b (optax's), or step.
+      path: path of the parameter.
+      array: the array, as it is stored.
     """
-    slots: Slots = {}
 
-    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
-        kept = slots.setdefault(slot, {})
-        if slot == "count":
-            path = owner
-        elif path in kept:
-            raise ValueError(
-                f"`{call}`: the state keeps two arrays {slot} for the parameter at "
-                f"{path!r}; it must have one RMSProp for each parameter."
-            )
-        kept[path] = leaf
-        return leaf
+    number: int
+    owner: str
+    kind: str
+    path: str
+    array: Any
 
-    _map_slots(visit, state)
+    @property
+    def is_stored(self) -> bool:
+        """Whether it went through a storage format: the moments of our own classes."""
+        return self.kind != "step" and self.owner.startswith("rmsprop_jax.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """An optimizer state, parsed.
+
+    Attributes:
+      call: the call that errors speak for.
+      tree: the state itself.
+      found: its slots.
+      classes: the classes of all that is in it.
+      lr_in_momentum: whether its momentum buffers accumulate steps; both where they
+        differ, and empty where it has none.
+    """
+
+    call: Call
+    tree: PyTree
+    found: tuple[Slot, ...]
+    classes: frozenset[str]
+    lr_in_momentum: frozenset[bool]
+
+    def moments(self, kind: str) -> dict[str, Any]:
+        """Return the arrays of one kind by path; each path must have only one."""
+        arrays: dict[str, Any] = {}
+        for slot in self.found:
+            if slot.kind == kind and slot.path in arrays:
+                raise ValueError(
+                    f"`{self.call}`: the state keeps two arrays {kind} for the "
+                    f"parameter at {at(slot.path)}; it must have one RMSProp for each "
+                    "parameter."
+                )
+            arrays |= {slot.path: slot.array} if slot.kind == kind else {}
+        return arrays
+
+    def steps(self) -> dict[str, int]:
+        """Return the number of updates that each class has counted."""
+        steps: dict[str, int] = {}
+        for slot in self.found:
+            if slot.kind == "step":
+                step = int(np.asarray(slot.array))
+                steps[slot.owner] = max(step, steps.get(slot.owner, 0))
+        return steps
+
+    def replaced(self, new: Callable[[Slot], Any]) -> PyTree:
+        """Return the state with `new(slot)` in place of the array of each slot."""
+        leaves, treedef = jax.tree.flatten(self.tree)
+        for slot in self.found:
+            leaves[slot.number] = new(slot)
+        return jax.tree.unflatten(treedef, leaves)
+
+
+def slots_of(call: Call, state: PyTree) -> Slots:
+    """Parse an optimizer state, in one pass over it."""
+    found, classes, orders, number = [], set(), set(), 0
+    for node in nodes(state):
+        found += _slots_at(node, number)
+        classes.add(_class_name(node))
+        orders |= _orders(node)
+        number += jax.tree_util.all_leaves([node])
+    return Slots(call, state, tuple(found), frozenset(classes), frozenset(orders))
+
+
+def our_slots(call: Call, state: PyTree) -> Slots:
+    """Parse a state that must have an `RMSPropState` in it."""
+    slots = slots_of(call, state)
+    check_ours(slots)
     return slots
 
 
-def write(
-    call: Call,
-    template: PyTree,
-    values: Slots,
-    count: int | None,
+def check_ours(slots: Slots) -> None:
+    """Refuse a state without an `RMSPropState` in it."""
+    if "rmsprop_jax.RMSPropState" not in slots.classes:
+        raise ValueError(
+            f"`{slots.call}`: there is no RMSPropState in this state; got "
+            f"{type(slots.tree).__name__}. Pass what `init` returns for a "
+            "transformation with `rmsprop` or `scale_by_rmsprop` in it."
+        )
+
+
+def decode(slots: Slots, storage: str | Format) -> Slots:
+    """Return the slots with their moments in the dtype of the arithmetic."""
+
+    def decoded_slot(slot: Slot) -> Slot:
+        if not slot.is_stored:
+            return slot
+        format_ = format_of(slots.call, storage, slot)
+        return slot._replace(array=np.asarray(decoded(slots.call, format_, slot.array)))
+
+    return dataclasses.replace(slots, found=tuple(map(decoded_slot, slots.found)))
+
+
+def fill(
+    slots: Slots,
+    values: Mapping[str, Mapping[str, Any]],
+    step: int | None,
     storage: str | Format,
 ) -> PyTree:
-    """Put values in place of the arrays of a template, in its dtypes and shardings.
+    """Return the state with these moments, by kind and path, and this step.
 
-    A slot without values, and a count that is None, stay as they are.
+    Dtypes and shardings stay those of the state; so does a kind that is not in
+    `values`, and a count where `step` is None.
     """
 
-    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
-        if slot == "count":
-            return leaf if count is None else place(_fit(count, leaf), leaf)
-        if slot not in values:
-            return leaf
-        if owner.startswith("optax."):
-            return place(values[slot][path], leaf)
-        return _store(call, _format(call, storage, slot), values[slot][path], leaf)
+    def new(slot: Slot) -> Any:
+        like = slot.array
+        if slot.kind == "step":
+            largest = int(np.iinfo(like.dtype).max)
+            return like if step is None else put_like(min(step, largest), like)
+        if slot.kind not in values:
+            return like
+        value = values[slot.kind][slot.path]
+        if not slot.is_stored:
+            return put_like(value, like)
+        format_ = format_of(slots.call, storage, slot)
+        dtype = decoded_dtype(slots.call, format_, like)
+        return nearest(format_, put_like(value, like, dtype))
 
-    return _map_slots(visit, template)
-
-
-def decode(
-    call: Call, slot: str, stored: Mapping[str, Any], storage: str | Format
-) -> dict[str, np.ndarray]:
-    """Read the arrays of a slot of ours, at the precision of the arithmetic."""
-    format_ = _format(call, storage, slot)
-    return {path: np.asarray(_decode(call, format_, x)) for path, x in stored.items()}
+    return slots.replaced(new)
 
 
-def convert(
-    call: Call, state: PyTree, before: str | Format, after: str | Format
-) -> PyTree:
-    """Store the arrays of the slots of ours in another format."""
-    if any(_class(node) == _TABLE for node in _nodes(state)):
-        raise ValueError(
-            f"`{call}`: a TableState of `sparse.rmsprop` is not converted. Take it "
-            "out of the state, and go on with the `storage` that it was made with."
-        )
-    check_ours(call, state)
-
-    def visit(owner: str, slot: str, path: str, leaf: Any) -> Any:
-        if slot == "count" or owner.startswith("optax."):
-            return leaf
-        old, new = _format(call, before, slot), _format(call, after, slot)
-        return nearest(new, _decode(call, old, leaf))
-
-    return _map_slots(visit, state)
-
-
-def check_ours(call: Call, state: PyTree) -> None:
-    """Refuse a state without an `RMSPropState` in it."""
-    if not any("s" in _fields(node).values() for node in _nodes(state)):
-        raise ValueError(
-            f"`{call}`: there is no RMSPropState in this state; got "
-            f"{type(state).__name__}. Pass what `init` of a transformation with "
-            "`rmsprop` or `scale_by_rmsprop` in it gives."
-        )
-
-
-def _format(call: Call, storage: str | Format, slot: str) -> Format:
+def format_of(call: Call, storage: str | Format, slot: Slot) -> Format:
+    """Return the format of a slot in a state of this `storage`."""
     format_ = find_format(call, storage)
-    return format_ if slot == "s" else signed(format_)
+    return format_ if slot.kind == "s" else signed(format_)
 
 
-def _store(call: Call, format_: Format, value: np.ndarray, like: Any) -> jax.Array:
-    """Keep one array as the template keeps it: the only way into narrow storage."""
-    return nearest(format_, place(value, like, decoded_dtype(call, format_, like)))
+def _slots_at(node: Any, number: int) -> Iterator[Slot]:
+    """Find the slots of a node whose first leaf has this number."""
+    owner = _class_name(node)
+    kinds = _FIELDS.get(owner, {})
+    for field in node._fields if kinds else ():
+        for path, array in named_leaves(getattr(node, field)):
+            if field in kinds:
+                yield Slot(number, owner, kinds[field], within(path), array)
+            number += 1
 
 
-def _fit(count: int, like: Any) -> int:
-    return min(count, int(np.iinfo(like.dtype).max))
+def _orders(chain: Any) -> set[bool]:
+    """Tell whether the buffers in a chain accumulate steps, from their places."""
+    links = chain if type(chain) is tuple else ()
+    kinds = [set(_FIELDS.get(_class_name(link), {}).values()) for link in links]
+    moments = [k for k, kept in enumerate(kinds) if kept & {"s", "nu"}]
+    buffers = [k for k, kept in enumerate(kinds) if "b" in kept]
+    return {rate_in_momentum(s, b) for s in moments for b in buffers if s < b}
 
 
-def place(value: Any, like: Any, dtype: Any = None) -> jax.Array:
-    """Cast to the dtype of `like`, or to `dtype`, and put where `like` lives."""
-    value = np.asarray(value).astype(like.dtype if dtype is None else dtype)
-    sharding = getattr(like, "sharding", None)
-    # An array that was never placed may still meet parameters on any device.
-    if sharding is None or not getattr(like, "committed", True):
-        return jnp.asarray(value)
-    return jax.device_put(value, sharding)
-
-
-def lr_in_momentum(state: PyTree) -> frozenset[bool]:
-    """Tell from the chains of a state whether its buffers have seen the learning rate.
-
-    A buffer right behind the second moment holds directions, any other one steps.
-    """
-    found = set()
-    for node in _nodes(state):
-        links = node if type(node) is tuple else ()
-        slots = [set(_fields(link).values()) for link in links]
-        moments = [i for i, kept in enumerate(slots) if kept & {"s", "nu"}]
-        buffers = [i for i, kept in enumerate(slots) if "b" in kept]
-        found |= {b != s + 1 for s, b in itertools.product(moments, buffers) if s < b}
-    return frozenset(found)
-
-
-def _map_slots(visit: Visit, node: PyTree) -> PyTree:
-    """Rebuild a state with `visit(owner, slot, path, leaf)` for the leaves of slots."""
-    fields = {
-        field: _map_field(visit, _class(node), slot, getattr(node, field))
-        for field, slot in _fields(node).items()
-    }
-    node = node._replace(**fields) if fields else node
-    children, treedef = _open(node)
-    if not children:
-        return node
-    return jax.tree.unflatten(treedef, [_map_slots(visit, x) for x in children])
-
-
-def _map_field(visit: Visit, owner: str, slot: str, tree: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: visit(owner, slot, path_name(path), leaf), tree
-    )
-
-
-def _nodes(node: PyTree) -> Iterator[Any]:
-    yield node
-    for child in _open(node)[0]:
-        yield from _nodes(child)
-
-
-def _open(node: PyTree) -> tuple[list[Any], Any]:
-    """Flatten by one level; an array has nothing in it."""
-    children, treedef = jax.tree.flatten(node, is_leaf=lambda x: x is not node)
-    is_array = len(children) == 1 and children[0] is node
-    return [] if is_array else children, treedef
-
-
-def _fields(node: Any) -> dict[str, str]:
-    return _FIELDS.get(_class(node), {})
-
-
-def _class(node: Any) -> str:
+def _class_name(node: Any) -> str:
     return f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}"

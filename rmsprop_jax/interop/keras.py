@@ -3,6 +3,7 @@
 Source: `keras/src/optimizers/rmsprop.py` and `base_optimizer.py`, Keras 3.15.1.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,22 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._storage import Format
-from . import _flax, _variables
-from ._layout import to_numpy
-from ._mapping import Problems
-from ._moments import count_of, export_moments, import_moments
+from . import _flax
+from ._arrays import owned, to_numpy
+from ._mapping import MISSING, UNEXPECTED, Arrays, parse_mapping
+from ._moments import Moments, Picture, export_moments, import_moments
+from ._slots import our_slots
 from ._weights import export_weights, import_weights
 
+_WORDS = ("velocity", "average_gradient", "momentum")
 _OPTIONS = ("rho", "momentum", "epsilon", "centered", "weight_decay")
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 _UNKNOWN = ("use_ema", "loss_scale_factor", "gradient_accumulation_steps")
+_ADVICE = (
+    "Compare the optimizer's `momentum` and `centered` with those of the "
+    "transformation, and the mapping with the paths of the weights. Nothing was "
+    "changed."
+)
 
 
 def from_variables(
@@ -66,15 +74,8 @@ def from_variables(
       {'w': Array([4.], dtype=float32)}
     """
     call = Call("interop.keras.from_variables")
-    problems = Problems(call)
-    convention = _variables.convention(call, mapping)
-    named = _variables.by_path(call, variables, paths)
-    moments, others = _variables.sort(named, convention.places)
-    if "iteration" not in others:
-        problems.missing.append("'iteration'")
-    count = int(to_numpy(others.pop("iteration", 0)))
-    problems.unexpected += [repr(p) for p in others if p != "learning_rate"]
-    return import_moments(convention, moments, count, template, storage, problems)
+    picture = _parse(call, _by_path(call, variables, paths), mapping)
+    return import_moments(picture, our_slots(call, template), storage)
 
 
 def to_variables(
@@ -112,17 +113,17 @@ def to_variables(
       {'0': array(0, dtype=int32), '1': array([0.], dtype=float32)}
     """
     call = Call("interop.keras.to_variables")
-    problems = Problems(call)
-    convention = _variables.convention(call, mapping)
-    wanted, others = _variables.sort(dict.fromkeys(paths), convention.places)
-    values: dict[str, np.ndarray] = {
-        "iteration": np.array(count_of(call, state), np.int32)
-    }
+    ours, picture = our_slots(call, state), _parse(call, dict.fromkeys(paths), mapping)
+    values = {"iteration": np.array(max(ours.steps().values()), np.int32)}
     if learning_rate is not None:
         values["learning_rate"] = np.array(learning_rate, np.float32)
-    problems.missing += [repr(path) for path in others if path not in values]
-    moments = export_moments(convention, state, wanted, storage, problems)
-    return _variables.write(paths, moments, values)
+    unknown = tuple((MISSING, repr(x)) for x in picture.others if x not in values)
+    picture = dataclasses.replace(picture, problems=unknown)
+    for word, arrays in zip(
+        _WORDS, export_moments(picture, ours, storage), strict=True
+    ):
+        values |= {_variable(name, word): owned(x) for name, x in arrays.items()}
+    return {str(i): values[_last(path)] for i, path in enumerate(paths)}
 
 
 def from_weights(
@@ -147,7 +148,7 @@ def from_weights(
       >>> from_weights({"dense/bias": [1.0]}, {"b": jnp.zeros(1)}, {"dense/bias": "b"})
       {'b': Array([1.], dtype=float32)}
     """
-    return import_weights("interop.keras.from_weights", weights, params, mapping)
+    return import_weights(Call("interop.keras.from_weights"), weights, params, mapping)
 
 
 def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -170,7 +171,7 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
       >>> to_weights({"b": jnp.ones(1)}, {"dense/bias": "b"})
       {'dense/bias': array([1.], dtype=float32)}
     """
-    return export_weights("interop.keras.to_weights", params, mapping)
+    return export_weights(Call("interop.keras.to_weights"), params, mapping)
 
 
 def options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,12 +191,13 @@ def options(config: Mapping[str, Any]) -> dict[str, Any]:
       >>> options({"learning_rate": 0.01, "rho": 0.9, "name": "rmsprop"})
       {'learning_rate': 0.01, 'rho': 0.9}
     """
+    call = Call("interop.keras.options")
     foreign = [key for key in _UNKNOWN if config.get(key)]
     if foreign:
         raise ValueError(
-            "`interop.keras.options`: no transformation here has "
-            f"{' or '.join(foreign)}, which this config has on. Take it out of the "
-            "config, and see to it yourself; `optax.MultiSteps` accumulates gradients."
+            f"`{call}`: no transformation here has {' or '.join(foreign)}, which this "
+            "config has on. Take it out of the config, and replace it by a link of "
+            "your own; `optax.MultiSteps` accumulates gradients."
         )
     kept = {key: config[key] for key in (*_OPTIONS, *_CLIPPING) if key in config}
     rate = config["learning_rate"]
@@ -228,6 +230,63 @@ def flax_mapping(
       >>> flax_mapping({"norm": {"scale": jnp.ones(5)}}, {"": "sequential"})
       {'sequential/norm/gamma': 'norm/scale'}
     """
-    return _flax.flax_mapping(
-        "interop.keras.flax_mapping", _flax.KERAS, params, modules
+    call = Call("interop.keras.flax_mapping")
+    return _flax.flax_mapping(call, _flax.KERAS, params, modules)
+
+
+def _parse(call: Call, variables: Arrays, mapping: Mapping[str, Any]) -> Picture:
+    """Parse the variables of an optimizer, by path."""
+    places = parse_mapping(call, mapping)
+    known = {_variable(name, word): name for name in places for word in _WORDS}
+    moments, others = Moments({}, {}, {}), {}
+    for path, value in variables.items():
+        variable = _last(path)
+        word = next((x for x in _WORDS if variable.endswith(f"_{x}")), None)
+        if word is None:
+            others[variable] = value
+            continue
+        name = known.get(variable, variable.removesuffix(f"_{word}"))
+        moments[_WORDS.index(word)][name] = value
+    step = others.get("iteration")
+    foreign = others.keys() - {"iteration", "learning_rate"}
+    problems = [(UNEXPECTED, repr(name)) for name in others if name in foreign]
+    problems += [(MISSING, "'iteration'")] if "iteration" not in others else []
+    return Picture(
+        call,
+        _WORDS,
+        places,
+        moments,
+        moments,
+        None if step is None else int(to_numpy(step)),
+        _ADVICE,
+        tuple(problems),
+        others=others,
+        # Keras subtracts a buffer of lr*u; ours, of -lr*u, is added.
+        sign=-1.0,
+        lr_in_momentum=frozenset({True}),
     )
+
+
+def _by_path(
+    call: Call, variables: Mapping[str, Any], paths: Sequence[str] | None
+) -> Arrays:
+    """Return the variables by path, also where they come by number."""
+    if not all(key.isdigit() for key in variables):
+        return dict(variables)
+    if paths is None or len(paths) != len(variables):
+        got = "none" if paths is None else f"{len(paths)}"
+        raise ValueError(
+            f"{call.given(paths=...)} must name the {len(variables)} variables of the "
+            f"optimizer in its order; got {got}. Pass `[v.path for v in "
+            "optimizer.variables]`."
+        )
+    return {path: variables[str(i)] for i, path in enumerate(paths)}
+
+
+def _variable(name: str, word: str) -> str:
+    """Name the variable of a weight's moment as Keras does."""
+    return f"{name.replace('/', '_')}_{word}"
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]

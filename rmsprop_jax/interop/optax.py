@@ -3,6 +3,7 @@
 Source: `optax/_src/transform.py` and `alias.py`, Optax 0.2.8.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,18 +11,18 @@ from jaxtyping import PyTree
 
 from .._arguments import Call, check_numbers
 from .._storage import Format
-from . import _slots
-from ._layout import to_numpy
-from ._mapping import Place, Places, Problems
-from ._moments import Convention, Moments, count_of, export_moments, import_moments
+from ._arrays import to_numpy
+from ._mapping import Place
+from ._moments import Moments, Picture, export_moments, import_moments
+from ._slots import Slots, fill, our_slots, slots_of
 
-_SLOTS = ("nu", "mu", "b")
-_LABELS = ("nu", "mu", "trace")
-_CORRECTED = (
+_KINDS = ("nu", "mu", "b")
+_WORDS = ("nu", "mu", "trace")
+_CORRECTED = {
     "optax.ScaleByRmsWithCountState",
     "optax.ScaleByRStdDevWithCountState",
-)
-_HINT = (
+}
+_ADVICE = (
     "Both transformations must have the same `centered` and `momentum`, and be "
     "initialized with the same parameters. Nothing was changed."
 )
@@ -71,16 +72,14 @@ def from_state(
       {'w': Array([1., 1.], dtype=float32)}
     """
     call = Call("interop.optax.from_state")
-    theirs, ours = _slots.read(call, state), _slots.read(call, template)
-    moments = _moments(call, theirs)
+    theirs, ours = slots_of(call, state), our_slots(call, template)
+    step = _step(theirs, ours, count)
+    picture = _parse(theirs, ours, step, decay)
     # optax keeps the real second moment of a complex parameter in a complex array.
-    square = {path: np.real(to_numpy(x)) for path, x in moments.square.items()}
-    moments = moments._replace(square=square)
-    count = _count(call, theirs, ours, count)
-    weight = _weight(call, theirs, count, decay)
-    convention = _convention(call, theirs, ours, state, weight)
-    problems = Problems(call)
-    return import_moments(convention, moments, count, template, storage, problems)
+    square = {p: np.real(to_numpy(x)) for p, x in picture.moments.square.items()}
+    moments = picture.moments._replace(square=square)
+    picture = dataclasses.replace(picture, moments=moments)
+    return import_moments(picture, ours, storage)
 
 
 def to_state(
@@ -117,67 +116,62 @@ def to_state(
       {'w': Array([1., 1.], dtype=float32)}
     """
     call = Call("interop.optax.to_state")
-    ours, theirs = _slots.read(call, state), _slots.read(call, template)
-    wanted = _moments(call, theirs)
-    count = count_of(call, state)
-    weight = _weight(call, theirs, count, decay)
-    convention = _convention(call, theirs, ours, template, weight)
-    moments = export_moments(convention, state, wanted, storage, Problems(call))
-    values: _slots.Slots = dict(zip(_SLOTS, moments, strict=True))
-    return _slots.write(call, template, values, count, storage)
+    ours, theirs = our_slots(call, state), slots_of(call, template)
+    step = max(ours.steps().values())
+    moments = export_moments(_parse(theirs, ours, step, decay), ours, storage)
+    return fill(theirs, dict(zip(_KINDS, moments, strict=True)), step, storage)
 
 
-def _moments(call: Call, kept: _slots.Slots) -> Moments:
-    if "nu" not in kept:
+def _parse(
+    theirs: Slots, ours: Slots, step: int | None, decay: float | None
+) -> Picture:
+    """Parse a state of optax; the paths of parameters are the same in both."""
+    moments = Moments(*map(theirs.moments, _KINDS))
+    if "nu" not in {slot.kind for slot in theirs.found}:
         raise ValueError(
-            f"`{call}`: there is no state of `optax.scale_by_rms` or `scale_by_stddev` "
-            "in the state of optax."
+            f"`{theirs.call}`: there is no state of `optax.scale_by_rms` or "
+            "`scale_by_stddev` in the state of optax."
         )
-    return Moments(*(kept.get(slot, {}) for slot in _SLOTS))
+    paths = moments.square.keys() | ours.moments("s").keys()
+    return Picture(
+        theirs.call,
+        _WORDS,
+        {path: Place(path, None) for path in paths},
+        moments,
+        moments,
+        step,
+        _ADVICE,
+        correction=_correction(theirs, step, decay),
+        lr_in_momentum=theirs.lr_in_momentum,
+    )
 
 
-def _convention(
-    call: Call,
-    theirs: _slots.Slots,
-    ours: _slots.Slots,
-    state: PyTree,
-    weight: float,
-) -> Convention:
-    """Tell how `state`, optax's, keeps `theirs`; a parameter has one name in both."""
-    paths = theirs["nu"].keys() | ours.get("s", {}).keys()
-    places: Places = {path: Place(path, None) for path in paths}
-    order = _slots.lr_in_momentum(state)
-    return Convention(call, _LABELS, places, _HINT, weight, lr_in_momentum=order)
-
-
-def _weight(
-    call: Call, theirs: _slots.Slots, count: int | None, decay: float | None
-) -> float:
+def _correction(theirs: Slots, step: int | None, decay: float | None) -> float:
     """Compute W, which relates the means where both are corrected."""
+    call = theirs.call
     if decay is not None:
         check_numbers(call, decay=decay)
-    corrected = any(owner in _CORRECTED for owner in theirs.get("count", {}))
-    if not (corrected and theirs.get("mu") and count):
+    if not (theirs.classes & _CORRECTED and theirs.moments("mu") and step):
         return 1.0
     if decay is None:
         raise ValueError(
-            f"`{call}(decay=...)` must be that of both transformations where they are "
-            "centered with bias correction; got None."
+            f"{call.given(decay=...)} must be that of both transformations where they "
+            "are centered with bias correction; got None."
         )
-    return -math.expm1(count * math.log(decay)) if decay else 1.0
+    return -math.expm1(step * math.log(decay)) if decay else 1.0
 
 
-def _count(
-    call: Call, theirs: _slots.Slots, ours: _slots.Slots, given: int | None
-) -> int | None:
-    counts = [int(to_numpy(x)) for x in theirs.get("count", {}).values()]
-    if given is not None or counts:
-        return max(counts) if given is None else given
-    scheduled = [owner for owner in ours.get("count", ()) if owner.startswith("optax.")]
-    if scheduled:
+def _step(theirs: Slots, ours: Slots, count: int | None) -> int | None:
+    """Return the number of updates; None where neither state depends on it."""
+    if count is not None:
+        return count
+    if theirs.steps():
+        return max(theirs.steps().values())
+    schedules = [x for x in ours.steps() if x.startswith("optax.")]
+    if schedules:
         raise ValueError(
-            f"`{call}(count=...)` must be the number of updates so far: the template "
-            f"counts them in {', '.join(scheduled)}, and this state of optax does not; "
-            "got None."
+            f"{ours.call.given(count=...)} must be the number of updates so far: the "
+            f"template counts them in {', '.join(schedules)}, and this state of optax "
+            "does not; got None."
         )
     return None

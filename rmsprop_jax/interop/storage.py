@@ -1,35 +1,38 @@
 """A state from one storage format to another."""
 
+from typing import Any
+
 from jaxtyping import PyTree
 
-from .._storage import Format
-from . import _slots
+from .._arguments import Call
+from .._storage import Format, decoded, nearest
+from ._slots import Slot, check_ours, format_of, slots_of
 
 
 def convert(
     state: PyTree, *, before: str | Format = "float32", after: str | Format
 ) -> PyTree:
-    """Keep the moments of a state in another storage format.
+    """Convert the moments of a state to another storage format.
 
         s <- encode(decode(s)),   likewise m and momentum
 
-    Rounded once, to nearest. For a checkpoint that was trained with another `storage`;
-    everything else in the state stays as it is. Narrow storage has forgotten which
-    leaves were of 64 bits: into "float32" they all come back as float32, and with
+    Use it for a checkpoint that was trained with another `storage`. Values are rounded
+    once, to nearest, and everything else in the state stays as it is. Narrow storage
+    does not record which leaves had 64 bits: they all come back as float32, and with
     `like = tx.init(params)` are cast by
     `jax.tree.map(lambda x, y: x.astype(y.dtype), state, like)`.
 
     Args:
-      state: the state of any transformation with RMSProp of ours in it.
+      state: the state of any transformation with an RMSProp of ours in it.
       before: the `storage` that the state was made with.
-      after: the `storage` of the transformation that it shall go on with.
+      after: the `storage` of the transformation that is to use it.
 
     Returns:
       A state of the same structure and shardings.
 
     Raises:
       ValueError: for an unknown format, or a state that `before` did not store; for
-        one without RMSProp of ours, or with that of a table, of `sparse`, in it.
+        a state without RMSProp of ours, or with the state of a table, of `sparse`.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax
@@ -37,4 +40,22 @@ def convert(
       >>> convert(state, after="uint8").s
       Array([188, 188], dtype=uint8)
     """
-    return _slots.convert("interop.storage.convert", state, before, after)
+    old, new = (
+        Call("interop.storage.convert", (("storage", word),))
+        for word in ("before", "after")
+    )
+    slots = slots_of(old, state)
+    if "rmsprop_jax.TableState" in slots.classes:
+        raise ValueError(
+            f"`{old}`: a TableState of `sparse.rmsprop` cannot be converted. Take it "
+            "out of the state, and continue with the `storage` that it was made with."
+        )
+    check_ours(slots)
+
+    def converted(slot: Slot) -> Any:
+        if not slot.is_stored:
+            return slot.array
+        x = decoded(old, format_of(old, before, slot), slot.array)
+        return nearest(format_of(new, after, slot), x)
+
+    return slots.replaced(converted)

@@ -14,13 +14,27 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._storage import Format
-from . import _flax, _slots, _state_dict
-from ._complex_parts import join, split, split_places
+from . import _flax
+from ._arrays import owned, to_numpy
 from ._files import load
 from ._files import save as save_file
-from ._mapping import Problems
-from ._moments import Convention, count_of, export_moments, import_moments
+from ._mapping import MISSING, UNEXPECTED, Problem, parse_mapping
+from ._moments import Moments, Picture, export_moments, import_moments
+from ._slots import our_slots
 from ._weights import export_weights, import_weights
+
+StateDict = Mapping[str, Any]
+
+_WORDS = ("square_avg", "grad_avg", "momentum_buffer")
+_BITSANDBYTES = ("state1", "state2", "momentum")  # RMSprop has only the first
+_NESTED = "__bnb_optimizer_quant_state__"  # where bitsandbytes hides it from FSDP
+_NUMBERS = ("lr", "alpha", "eps", "weight_decay", "momentum")
+_SWITCHES = ("centered", "maximize", "decoupled_decay", "lr_in_momentum")
+_UNKNOWN = ("caution", "corrected_weight_decay")  # of timm
+_ADVICE = (
+    "Compare `interop.torch.options(state_dict)` with what the transformation was "
+    "built with, and the mapping with the names of the parameters. Nothing was changed."
+)
 
 
 def from_state_dict(
@@ -73,13 +87,8 @@ def from_state_dict(
       (2, 1)
     """
     call = Call("interop.torch.from_state_dict")
-    loaded = load(call, state_dict)
-    problems = Problems(call)
-    named = _state_dict.names_of(call, loaded, names)
-    moments, count = _state_dict.read(loaded, named, problems)
-    convention = _convention(call, loaded, mapping, template)
-    moments = split(moments, convention.places)
-    return import_moments(convention, moments, count, template, storage, problems)
+    picture = _parse(call, load(call, state_dict), mapping, names)
+    return import_moments(picture, our_slots(call, template), storage)
 
 
 def to_state_dict(
@@ -120,14 +129,12 @@ def to_state_dict(
       dict_keys(['step', 'square_avg'])
     """
     call = Call("interop.torch.to_state_dict")
-    target = load(call, like)
-    named = _state_dict.names_of(call, target, names)
-    convention = _convention(call, target, mapping, state)
-    wanted = split(_state_dict.wanted(target, named), convention.places)
-    moments = export_moments(convention, state, wanted, storage, Problems(call))
-    moments = join(moments, named.values())
-    saved = _state_dict.write(target, named, moments, count_of(call, state), array)
-    return {"state": saved, "param_groups": copy.deepcopy(target["param_groups"])}
+    groups, ours = load(call, like)["param_groups"], our_slots(call, state)
+    new = {"state": {}, "param_groups": groups}
+    picture = _parse(call, new, mapping, names)
+    moments, step = export_moments(picture, ours, storage), max(ours.steps().values())
+    saved = _state_of(picture, moments, step, array)
+    return {"state": saved, "param_groups": copy.deepcopy(groups)}
 
 
 def from_weights(
@@ -182,7 +189,7 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
       >>> to_weights({"kernel": jnp.ones((2, 1))}, {"w": ("kernel", "o i -> i o")})
       {'w': array([[1., 1.]], dtype=float32)}
     """
-    return export_weights("interop.torch.to_weights", params, mapping)
+    return export_weights(Call("interop.torch.to_weights"), params, mapping)
 
 
 def save(tree: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -197,7 +204,7 @@ def save(tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     Raises:
       ImportError: if the package that writes the file is not installed.
     """
-    save_file("interop.torch.save", tree, path)
+    save_file(Call("interop.torch.save"), tree, path)
 
 
 def options(
@@ -226,7 +233,17 @@ def options(
       {'lr': 0.1, 'alpha': 0.99, 'eps': 1e-08, 'weight_decay': 0.0}
     """
     call = Call("interop.torch.options")
-    return _state_dict.options(call, load(call, state_dict)["param_groups"][group])
+    chosen = load(call, state_dict)["param_groups"][group]
+    foreign = [key for key in _UNKNOWN if chosen.get(key)]
+    if foreign:
+        raise ValueError(
+            f"`{call}`: no transformation here has {' or '.join(foreign)}, which this "
+            "group has on."
+        )
+    if "betas" in chosen:  # bitsandbytes takes a momentum, and never reads it
+        chosen = {**chosen, "alpha": chosen["betas"][0]}
+    numbers = {key: float(chosen[key]) for key in _NUMBERS if key in chosen}
+    return numbers | {key: bool(chosen[key]) for key in _SWITCHES if key in chosen}
 
 
 def flax_mapping(
@@ -256,15 +273,109 @@ def flax_mapping(
       >>> flax_mapping(params, {"Dense_0": "0"})["0.weight"]
       ('Dense_0/kernel', 'o i -> i o')
     """
-    return _flax.flax_mapping(
-        "interop.torch.flax_mapping", _flax.TORCH, params, modules
+    call = Call("interop.torch.flax_mapping")
+    return _flax.flax_mapping(call, _flax.TORCH, params, modules)
+
+
+def _parse(
+    call: Call,
+    state_dict: StateDict,
+    mapping: Mapping[str, Any],
+    names: Sequence[str] | None,
+) -> Picture:
+    """Parse what PyTorch, timm or bitsandbytes saves of an optimizer."""
+    groups = state_dict["param_groups"]
+    named = _names(call, groups, names)
+    words = _BITSANDBYTES if any("betas" in group for group in groups) else _WORDS
+    moments, step, problems = _moments(state_dict["state"], named, words)
+    inside = frozenset(
+        bool(group.get("lr_in_momentum", False))
+        for group in groups
+        if group.get("momentum", 0) > 0
+    )
+    return Picture(
+        call,
+        words,
+        parse_mapping(call, mapping),
+        moments,
+        _wanted(groups, named),
+        step,
+        _ADVICE,
+        problems,
+        named,
+        # timm subtracts a buffer of lr*u; ours, of -lr*u, is added.
+        sign=-1.0 if True in inside else 1.0,
+        lr_in_momentum=inside,
+        complex_as_parts=True,
     )
 
 
-def _convention(
-    call: Call, state_dict: Mapping[str, Any], mapping: Mapping[str, Any], state: PyTree
-) -> Convention:
-    """Tell how torch keeps moments, a complex parameter being kept in parts by us."""
-    convention = _state_dict.convention(call, state_dict, mapping)
-    places = split_places(convention.places, _slots.read(call, state).get("s", {}))
-    return convention._replace(places=places)
+def _names(
+    call: Call, groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None
+) -> dict[Any, str]:
+    """Name the parameters by the keys under which the optimizer keeps them."""
+    keys = [key for group in groups for key in group["params"]]
+    saved = [name for group in groups for name in group.get("param_names", ())]
+    if names is None:
+        by_name = all(isinstance(key, str) for key in keys)
+        names = keys if by_name else saved
+    if len(names) != len(keys):
+        got = f"{len(names)}: {', '.join(names)}" if names else "none"
+        raise ValueError(
+            f"{call.given(names=...)} must name the {len(keys)} parameters of the "
+            f"optimizer in its order; got {got}. Pass `[name for name, _ in "
+            "model.named_parameters()]`."
+        )
+    return dict(zip(keys, names, strict=True))
+
+
+def _moments(
+    state: Mapping[Any, Mapping[str, Any]],
+    named: Mapping[Any, str],
+    words: tuple[str, str, str],
+) -> tuple[Moments, int, tuple[Problem, ...]]:
+    """Sort what is kept for each parameter by moment, and find the largest step."""
+    moments, steps, problems = Moments({}, {}, {}), [0], []
+    for key, kept in state.items():
+        name = named.get(key, f"parameter {key}")
+        kept = {**kept, **kept.get(_NESTED, {})}
+        kept.pop(_NESTED, None)
+        if "step" in kept:
+            steps.append(int(to_numpy(kept.pop("step"))))
+        else:
+            problems.append((MISSING, f"step of {name!r}"))
+        for word, array in kept.items():
+            if word in words and "qmap1" not in kept:
+                moments[words.index(word)][name] = array
+            else:
+                note = " (8-bit moments cannot move)" if "qmap1" in kept else ""
+                problems.append((UNEXPECTED, f"{word} of {name!r}{note}"))
+    return moments, max(steps), tuple(problems)
+
+
+def _wanted(groups: Sequence[Mapping[str, Any]], named: Mapping[Any, str]) -> Moments:
+    """Tell which moments an optimizer with these groups keeps."""
+    wanted = Moments({}, {}, {})
+    for group in groups:
+        names = dict.fromkeys(named[key] for key in group["params"])
+        wanted.square.update(names)
+        wanted.mean.update(names if group.get("centered") else {})
+        wanted.buffer.update(names if group.get("momentum", 0) > 0 else {})
+    return wanted
+
+
+def _state_of(
+    picture: Picture, moments: Moments, step: int, array: Callable[[np.ndarray], Any]
+) -> dict[Any, dict[str, Any]]:
+    """Lay moments out as the "state" of a state dict."""
+    # PyTorch and timm keep the step as a float32 tensor.
+    integer = picture.words is _BITSANDBYTES
+    return {
+        key: {"step": step if integer else array(np.array(step, np.float32))}
+        | {
+            word: array(owned(arrays[name]))
+            for word, arrays in zip(picture.words, moments, strict=True)
+            if name in arrays
+        }
+        for key, name in picture.names.items()
+    }

@@ -1,12 +1,13 @@
 """Published settings of RMSProp, each with its schedule and its clipping.
 
-A recipe is the part of a published training setting that an optimizer can hold: a
+A recipe is the part of a published training setting that belongs to the optimizer: a
 dialect, its numbers, the learning rate over time, clipping before it, and weight decay
-where that was in the loss. `python -m rmsprop_jax recipes` prints every number with its
-source, and whether it was read in code, in the paper, or is only reported. What no
-source gives is a required argument.
+if the loss had an L2 penalty. What no source gives is a required argument.
+`python -m rmsprop_jax recipes` prints every number with its source, and whether it
+stands in code or in the paper, or is only reported.
 
-Every recipe also takes `storage`, `nonfinite` and `seed`, as `rmsprop` does.
+Every recipe also takes `storage`, `nonfinite` and `seed`, as `rmsprop` does, and works
+under `optax.inject_hyperparams`.
 """
 
 from ._agents import a2c_baselines as a2c_baselines

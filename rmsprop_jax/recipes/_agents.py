@@ -10,12 +10,11 @@ from .._storage import Format
 from ._recipe import (
     CODE,
     NOT_GIVEN,
-    RECIPES,
     REPORTED,
     Number,
     as_float,
     build,
-    call_of,
+    checked,
     linear,
     recipe,
 )
@@ -24,7 +23,7 @@ _DQN = "kuz/DeepMind-Atari-Deep-Q-Learner dqn/NeuralQLearner.lua"
 _DQN_RUN = "kuz/DeepMind-Atari-Deep-Q-Learner run_gpu"
 _DOPAMINE = "google/dopamine dopamine/agents/dqn/configs/dqn_nature.gin"
 _DQN_ZOO = "google-deepmind/dqn_zoo dqn_zoo/dqn/run_atari.py"
-_A3C = "Mnih et al., Asynchronous Methods for Deep RL, 2016"
+_A3C = "Mnih et al., Asynchronous Methods for Deep Reinforcement Learning, 2016"
 _A2C = "openai/baselines baselines/a2c/a2c.py"
 _ACER = "openai/baselines baselines/acer/acer.py"
 _SB3 = "DLR-RM/stable-baselines3 stable_baselines3/a2c/a2c.py, version 2.9.2"
@@ -37,7 +36,7 @@ _TORCHBEAST = "facebookresearch/torchbeast torchbeast/monobeast.py"
     dialect="dqn",
     numbers=(
         Number("learning_rate", 0.00025, CODE, _DQN_RUN, "constant"),
-        Number("decay", 0.95, CODE, _DQN, "of the gradient and of its square"),
+        Number("decay", 0.95, CODE, _DQN, "of both moments"),
         Number("eps", 0.01, CODE, _DQN, "for gradients summed over the batch"),
     ),
     outside="TD errors clipped to [-1, 1]; batch 32",
@@ -56,19 +55,17 @@ def dqn_nature(
         dqn(lr=0.00025, decay=0.95, eps=0.01/batch_size**2)      loss="mean"
 
     Both are the same rule: the eps of the paper is in the unit of squared gradients of
-    a sum. Given to gradients of a mean it would be 1024 times too large.
+    a sum. For gradients of a mean it would be 1024 times too large.
 
     Args:
       loss: whether the loss is the "sum" or the "mean" over the batch.
-      batch_size: transitions a step.
+      batch_size: transitions per step.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments = locals()
-    call = call_of("dqn_nature", batch_size=batch_size)
-    check_choice(call, "loss", loss, ("sum", "mean"))
-    found = RECIPES["dqn_nature"]
+    given = checked("dqn_nature", locals(), "batch_size")
+    check_choice(given.call, "loss", loss, ("sum", "mean"))
     unit = as_float(batch_size) ** 2 if loss == "mean" else 1.0
-    return build(call, arguments, found["learning_rate"], eps=found["eps"] / unit)
+    return build(given, eps=given.recipe["eps"] / unit)
 
 
 @recipe(
@@ -92,13 +89,13 @@ def dqn_dopamine(
 
         tensorflow1(0.00025, decay=0.95, epsilon=1e-5, centered=True)
 
-    Its loss is a mean, so eps is nearly that of `dqn_nature`; but `s` starts at 1.
+    Its loss is a mean, so eps is nearly that of `dqn_nature("mean")`, but `s` starts
+    at 1.
 
     Args:
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["dqn_dopamine"]["learning_rate"]
-    return build(call_of("dqn_dopamine"), arguments, rate, centered=True)
+    return build(checked("dqn_dopamine", locals()), centered=True)
 
 
 @recipe(
@@ -124,8 +121,7 @@ def dqn_zoo(
     Args:
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["dqn_zoo"]["learning_rate"]
-    return build(call_of("dqn_zoo"), arguments, rate)
+    return build(checked("dqn_zoo", locals()))
 
 
 @recipe(
@@ -155,26 +151,27 @@ def a3c(
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """RMSProp of A3C, as far as its paper goes.
+    """RMSProp of A3C, as far as its paper states it.
 
         lr = learning_rate * (1 - step/total_steps)
-        rmsprop(lr, decay=0.99, eps, initial_scale)
+        rmsprop(lr, 0.99, eps, initial_scale)
 
     The paper draws the learning rate from LogUniform(1e-4, 1e-2) and gives no eps and
     no start; ports have an eps of 0.1 inside the root, and start at 0 or at 1.
 
     Args:
-      learning_rate: the first step size.
+      learning_rate: the step size at the start, >= 0.
       eps: added under the root, >= 0, in the unit of |g|**2.
       initial_scale: `s` before the first step, >= 0.
       total_steps: updates in the run.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    call = call_of("a3c", learning_rate=learning_rate, total_steps=total_steps)
+    given = checked("a3c", locals(), "first_rate", "total_steps")
+    decay = given.recipe["decay"]
     return rmsprop_chain(
-        call,
+        given.call,
         linear(learning_rate, total_steps),
-        Rule(RECIPES["a3c"]["decay"], eps, True, False, bias_correction=False),
+        Rule(decay, eps, eps_in_sqrt=True, centered=False, bias_correction=False),
         initial_scale=initial_scale,
         lr_in_momentum=True,
         storage=storage,
@@ -207,19 +204,16 @@ def a2c_baselines(
         lr = 7e-4 * (1 - timestep/total_timesteps)
         g <- g * min(1, 0.5/|g|);   tensorflow1(lr, decay=0.99, epsilon=1e-5)
 
-    Its schedule reads the rate at the last timestep of each batch.
+    The rate of an update is that at the last timestep of its batch.
 
     Args:
-      total_timesteps: steps of all environments in the run; 80e6 there.
-      batch_size: of these in each update: environments times steps.
+      total_timesteps: steps of all environments in the run; 80e6 in Baselines.
+      batch_size: timesteps per update: environments times steps of each.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["a2c_baselines"]["learning_rate"]
-    numbers = dict(total_timesteps=total_timesteps, batch_size=batch_size)
-    call = call_of("a2c_baselines", **numbers)
-    last = as_float(batch_size) - 1
-    schedule = linear(rate, total_timesteps, batch_size, last)
-    return build(call, arguments, schedule)
+    given = checked("a2c_baselines", locals(), "total_timesteps", "batch_size")
+    first, last = given.recipe["learning_rate"], as_float(batch_size) - 1
+    return build(given, linear(first, total_timesteps, batch_size, last))
 
 
 @recipe(
@@ -246,16 +240,15 @@ def acer_baselines(
         lr = 7e-4 * (1 - update/total_updates)
         g <- g * min(1, 10/|g|);   tensorflow1(lr, decay=0.99, epsilon=1e-5)
 
-    There the rate falls with environment steps, and each batch is followed by 4 replay
-    updates on average: so count those too.
+    In Baselines the rate falls with environment steps, and each batch is followed by 4
+    replay updates on average: count those too.
 
     Args:
-      total_updates: updates in the run, with those from replay.
+      total_updates: updates in the run, including those from replay.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["acer_baselines"]["learning_rate"]
-    call = call_of("acer_baselines", total_updates=total_updates)
-    return build(call, arguments, linear(rate, total_updates))
+    given = checked("acer_baselines", locals(), "total_updates")
+    return build(given, linear(given.recipe["learning_rate"], total_updates))
 
 
 @recipe(
@@ -268,7 +261,8 @@ def acer_baselines(
         Number("eps", 1e-5, CODE, _SB3, "outside the root"),
         Number("max_norm", 0.5, CODE, _SB3),
     ),
-    outside="for the numbers of Baselines take `dialects.stable_baselines3`",
+    outside="`dialects.stable_baselines3` has TensorFlow's start and place of eps, as "
+    "Baselines",
 )
 def a2c_sb3(
     *,
@@ -280,14 +274,13 @@ def a2c_sb3(
 
         g <- g * min(1, 0.5/|g|);   torch(7e-4, alpha=0.99, eps=1e-5)
 
-    The numbers of `a2c_baselines` under another rule: eps is outside the root and `s`
-    starts at 0, so early steps are up to ten times as long.
+    These are the numbers of `a2c_baselines` with another rule: eps is outside the root
+    and `s` starts at 0, so early steps are up to ten times as long.
 
     Args:
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["a2c_sb3"]["learning_rate"]
-    return build(call_of("a2c_sb3"), arguments, rate)
+    return build(checked("a2c_sb3", locals()))
 
 
 @recipe(
@@ -300,7 +293,7 @@ def a2c_sb3(
         Number("eps", 0.1, CODE, _IMPALA),
     ),
     outside="losses are sums over time and batch; no clipping in the code; 1e9 "
-    "frames, 2 x 100 x 4 frames an update",
+    "frames, 2 x 100 x 4 frames per update",
 )
 def impala(
     total_frames: ArrayLike,
@@ -315,18 +308,17 @@ def impala(
         lr = 0.00048 * (1 - frame/total_frames)
         tensorflow1(lr, decay=0.99, epsilon=0.1)
 
-    Eps belongs to losses that are sums over time and batch.
+    The eps is for losses that are sums over time and batch.
 
     Args:
-      total_frames: environment frames in the run; 1e9 there.
-      frames_per_update: of these in each update: batch times unroll times action
-        repeats; 800 there.
+      total_frames: environment frames in the run; 1e9 in the paper.
+      frames_per_update: frames per update: batch times unroll times action repeats; 800
+        in the code.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["impala"]["learning_rate"]
-    numbers = dict(total_frames=total_frames, frames_per_update=frames_per_update)
-    call = call_of("impala", **numbers)
-    return build(call, arguments, linear(rate, *numbers.values()))
+    given = checked("impala", locals(), "total_frames", "frames_per_update")
+    first = given.recipe["learning_rate"]
+    return build(given, linear(first, total_frames, frames_per_update))
 
 
 @recipe(
@@ -339,7 +331,7 @@ def impala(
         Number("eps", 0.01, CODE, _TORCHBEAST, "outside the root"),
         Number("max_norm", 40.0, CODE, _TORCHBEAST),
     ),
-    outside="losses are sums over time and batch; 8 x 80 steps an update",
+    outside="losses are sums over time and batch; 8 x 80 steps per update",
 )
 def torchbeast(
     total_steps: ArrayLike,
@@ -354,15 +346,15 @@ def torchbeast(
         lr = 0.00048 * (1 - step/total_steps)
         g <- g * min(1, 40/|g|);   torch(lr, alpha=0.99, eps=0.01)
 
-    The eps is outside the root, and 0.01 where `impala` has sqrt(0.1) = 0.32 and a
-    start at 1.
+    The eps is 0.01 outside the root. That of `impala` would be sqrt(0.1) = 0.32 outside
+    the root, and its `s` starts at 1.
 
     Args:
       total_steps: environment steps in the run.
-      steps_per_update: of these in each update: batch times unroll; 640 there.
+      steps_per_update: environment steps per update: batch times unroll; 640 in the
+        code.
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["torchbeast"]["learning_rate"]
-    numbers = dict(total_steps=total_steps, steps_per_update=steps_per_update)
-    call = call_of("torchbeast", **numbers)
-    return build(call, arguments, linear(rate, *numbers.values()))
+    given = checked("torchbeast", locals(), "total_steps", "steps_per_update")
+    first = given.recipe["learning_rate"]
+    return build(given, linear(first, total_steps, steps_per_update))

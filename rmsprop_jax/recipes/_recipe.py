@@ -1,15 +1,13 @@
 """A recipe: its numbers with their sources, its schedule, and how it is built.
 
-`@recipe(...)` registers the numbers that stand above each function, and completes its
-docstring from them. A number without a value is in no source that was found: it is an
-argument of the function.
+`@recipe(...)` stands above the function of a recipe with the numbers, registers them,
+and completes the docstring of the function from them. A number that no source gives has
+no value here, and is an argument of the function.
 """
 
 import dataclasses
-import inspect
-import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +15,14 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from .._arguments import Call, cached, check_numbers
+from .._arguments import Call, cached, check_arrays, check_numbers
 from ..dialects._clipping import clip_by_global_norm
-from ..dialects._dialect import build_for
+from ..dialects._dialect import DIALECTS, OPTIONS, build_for, complete_docstring
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CODE = "code"  # read in the authors' released code, or in the named port
-PAPER = "paper"  # read in the text of the paper
+CODE = "code"  # in the authors' released code, or in the named port
+PAPER = "paper"  # in the text of the paper
 REPORTED = "reported"  # said by others; the original was not found
 NOT_GIVEN = "not given"  # in no source that was found
 
@@ -37,7 +35,7 @@ class Number:
       name: our name for it.
       value: the number; None for one that the caller must give.
       status: `CODE`, `PAPER`, `REPORTED` or `NOT_GIVEN`.
-      source: repository and file, or paper.
+      source: repository and file, or paper; two are separated by a semicolon.
       note: anything else that a reader should know.
     """
 
@@ -53,12 +51,14 @@ class Recipe:
     """A published setting.
 
     Attributes:
+      function: the public function.
       title: what was trained.
       dialect: the dialect that it uses, or "rmsprop".
       numbers: its numbers.
       outside: what belongs to the setting and is no part of an optimizer.
     """
 
+    function: Callable[..., optax.GradientTransformationExtraArgs]
     title: str
     dialect: str
     numbers: tuple[Number, ...]
@@ -66,86 +66,105 @@ class Recipe:
 
     def __getitem__(self, name: str) -> float:
         """Return the value of a number that has one."""
-        return self.values()[name]
+        return self.values[name]
 
+    @property
     def values(self) -> dict[str, float]:
-        """Return the numbers that have a value."""
+        """The numbers that have a value."""
         return {x.name: x.value for x in self.numbers if x.value is not None}
+
+    @property
+    def sources(self) -> str:
+        """The sources of the numbers, each once."""
+        named = "; ".join(number.source for number in self.numbers)
+        return "; ".join(dict.fromkeys(named.split("; ")))
+
+    @property
+    def rule(self) -> str:
+        """The function that it is built on."""
+        return self.dialect if self.dialect == "rmsprop" else f"dialects.{self.dialect}"
+
+
+class Given(NamedTuple):
+    """A call of a recipe, after a check of the numbers among its arguments."""
+
+    call: Call
+    recipe: Recipe
+    arguments: dict[str, Any]
 
 
 RECIPES: dict[str, Recipe] = {}
 
-_DOCSTRING = """\
+_RESULT = """\
 Returns:
   An `optax.GradientTransformationExtraArgs`{params}.
 
 Raises:
-  ValueError, TypeError: for a number outside its range or of the wrong kind.
-
-Source: {sources}
-"""
+  ValueError, TypeError: for a number outside its range or of the wrong kind."""
+_WORDS = (("first_rate", "learning_rate"),)  # the rate that a schedule starts from
 
 
 def recipe(**facts: Any) -> Callable[[F], F]:
     """Register a function under its name as the recipe with these numbers."""
 
     def register(function: F) -> F:
-        RECIPES[function.__name__] = found = Recipe(**facts)
-        decays = "weight_decay" in found.values()
-        sources = dict.fromkeys(number.source for number in found.numbers)
-        text = inspect.cleandoc(function.__doc__ or "").rstrip()
-        ending = _DOCSTRING.format(
-            params="; its `update` needs the parameters" * decays,
-            sources="; ".join(sources),
-        )
-        function.__doc__ = f"{text}\n\n{ending}"
-        return cached(function)
+        made = cached(function)
+        RECIPES[function.__name__] = found = Recipe(made, **facts)
+        decays = "weight_decay" in found.values
+        result = _RESULT.format(params="; its `update` needs the parameters" * decays)
+        made.__doc__ = complete_docstring(function, result, found.sources)
+        return made  # pyright: ignore
 
     return register
 
 
-def call_of(name: str, **numbers: Any) -> Call:
-    """Return the call of a recipe, after a check of the numbers that it was given."""
-    call = Call(f"recipes.{name}", injectable=True)
-    check_numbers(call, **numbers)
-    return call
+def checked(name: str, arguments: dict[str, Any], *numbers: str) -> Given:
+    """Check those arguments of a recipe that its schedule or its eps are made from.
+
+    Arrays too are checked here, because they do not reach the check at `init`.
+    """
+    call = Call(f"recipes.{name}", _WORDS, injectable=True)
+    given = {number: arguments[call.word(number)] for number in numbers}
+    check_numbers(call, **given)
+    check_arrays(call, **given)
+    return Given(call, RECIPES[name], arguments)
 
 
 def build(
-    call: Call,
-    arguments: dict[str, Any],
-    learning_rate: Any,
+    given: Given,
+    learning_rate: Any = None,
     first: Iterable[optax.GradientTransformation] = (),
     **changes: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Make the transformation of a recipe.
 
-    `arguments` are those of its function, with `storage`, `nonfinite` and `seed` among
-    them; `changes` replace numbers of the recipe.
+    The learning rate is that of the recipe if none is given; `first` are links before
+    clipping; `changes` replace numbers of the recipe.
     """
-    found = RECIPES[call.name.rpartition(".")[2]]
-    numbers = found.values()
-    if "max_norm" in numbers:
-        first = [*first, clip_by_global_norm(numbers["max_norm"])]
-    rule = {k: numbers[k] for k in ("decay", "eps", "momentum") if k in numbers}
-    kept = {k: arguments[k] for k in ("storage", "nonfinite", "seed")}
-    given = {**rule, **kept, **changes}
-    return build_for(call, found.dialect, first, learning_rate=learning_rate, **given)
+    call, found, arguments = given
+    if learning_rate is None:
+        learning_rate = found["learning_rate"]
+    if "max_norm" in found.values:
+        first = [*first, clip_by_global_norm(found["max_norm"])]
+    numbers = {x: found[x] for x in ("decay", "eps", "momentum") if x in found.values}
+    options = {option: arguments[option] for option in OPTIONS}
+    given_or_changed = {**numbers, **options, **changes, "learning_rate": learning_rate}
+    return build_for(call, DIALECTS[found.dialect], first, **given_or_changed)
 
 
 def staircase(
     found: Recipe, steps_per_epoch: ArrayLike, first: ArrayLike
 ) -> optax.Schedule:
     """Multiply the rate by a factor every few epochs, after a linear warm-up."""
-    numbers, steps = found.values(), as_float(steps_per_epoch)
-    every = numbers["epochs_per_factor"] * steps
-    warmup = numbers.get("warmup_epochs", 0.0) * steps
-    warmup = jnp.floor(warmup) if isinstance(warmup, Array) else math.floor(warmup)
+    first, steps = as_float(first), as_float(steps_per_epoch)
+    every = found["epochs_per_factor"] * steps
+    warmup = found.values.get("warmup_epochs", 0.0) * steps
+    warmup = jnp.floor(warmup) if isinstance(warmup, Array) else float(warmup // 1)
 
     def rate(count: Any) -> Float[Array, ""]:
         step = jnp.asarray(count, float)
-        decayed = numbers["rate_factor"] ** jnp.floor(step / every)
-        rising = step / jnp.maximum(jnp.asarray(warmup, float), 1.0)
+        decayed = found["rate_factor"] ** jnp.floor(step / every)
+        rising = step / jnp.maximum(warmup, 1.0)
         return first * jnp.where(step < warmup, rising, decayed)
 
     return rate
@@ -157,7 +176,10 @@ def linear(
     per_update: ArrayLike = 1.0,
     offset: ArrayLike = 0.0,
 ) -> optax.Schedule:
-    """Fall to 0 at `total`, by `per_update` per update, read `offset` further on."""
+    """Fall linearly from `first` to 0 at `total`, `per_update` further per update.
+
+    The rate of an update is that at `offset` after its beginning.
+    """
     first, total, per_update, offset = map(as_float, (first, total, per_update, offset))
 
     def rate(count: Any) -> Float[Array, ""]:

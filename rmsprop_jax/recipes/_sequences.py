@@ -4,9 +4,12 @@ import optax
 from jax.typing import ArrayLike
 
 from .._storage import Format
-from ._recipe import RECIPES, REPORTED, Number, build, call_of, recipe
+from ._recipe import REPORTED, Number, build, checked, recipe
 
-_GRAVES = "Graves, 2013, eq. 38-45, as chainer/optimizers/rmsprop_graves.py reads it"
+_GRAVES = (
+    "Graves, Generating Sequences With Recurrent Neural Networks, 2013, eq. 38-45, as "
+    "in chainer/chainer chainer/optimizers/rmsprop_graves.py"
+)
 
 
 @recipe(
@@ -14,12 +17,12 @@ _GRAVES = "Graves, 2013, eq. 38-45, as chainer/optimizers/rmsprop_graves.py read
     dialect="graves",
     numbers=(
         Number("learning_rate", 1e-4, REPORTED, _GRAVES, "constant"),
-        Number("decay", 0.95, REPORTED, _GRAVES, "of the gradient and its square"),
+        Number("decay", 0.95, REPORTED, _GRAVES, "of both moments"),
         Number("momentum", 0.9, REPORTED, _GRAVES),
         Number("eps", 1e-4, REPORTED, _GRAVES),
     ),
-    outside="derivatives clipped inside the network: outputs to [-100, 100], LSTM "
-    "to [-10, 10]",
+    outside="derivatives clipped inside the network: those of the outputs to "
+    "[-100, 100], those of LSTM layers to [-10, 10]",
 )
 def graves_handwriting(
     *,
@@ -36,5 +39,4 @@ def graves_handwriting(
     Args:
       storage, nonfinite, seed: as in `rmsprop`.
     """
-    arguments, rate = locals(), RECIPES["graves_handwriting"]["learning_rate"]
-    return build(call_of("graves_handwriting"), arguments, rate)
+    return build(checked("graves_handwriting", locals()))

@@ -10,25 +10,30 @@ from .._storage import Format
 from ._recipe import (
     CODE,
     PAPER,
-    RECIPES,
     REPORTED,
     Number,
     as_float,
     build,
-    call_of,
+    checked,
     recipe,
     staircase,
 )
 
 _EFFICIENTNET = "tensorflow/tpu models/official/efficientnet/main.py, utils.py"
-_EFFICIENTNET_PAPER = "Tan and Le, EfficientNet, 2019, section 5.2"
+_BOTH = f"{_EFFICIENTNET}; Tan and Le, EfficientNet, 2019, section 5.2"
 _MNASNET = "tensorflow/tpu models/official/mnasnet/mnasnet_main.py, mnasnet_utils.py"
 _MOBILENET_V2 = "Sandler et al., MobileNetV2, 2018, section 6.1"
 _SLIM = "tensorflow/models research/slim/train_image_classifier.py"
 _TORCHVISION = "pytorch/vision references/classification/train.py"
 _TORCHVISION_README = "pytorch/vision references/classification/README.md"
-_INCEPTION_V3 = "Szegedy et al., Rethinking the Inception Architecture, 2015, section 8"
-_INCEPTION_V4 = "Szegedy et al., Inception-v4, 2016, section 4"
+_INCEPTION_V3 = (
+    "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2015, "
+    "section 8"
+)
+_INCEPTION_V4 = (
+    "Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual "
+    "Connections on Learning, 2016, section 4"
+)
 _INCEPTION_CODE = "tensorflow/models research/inception/inception/inception_train.py"
 _INCEPTION_SLIM = "tensorflow/models research/slim/nets/inception_utils.py"
 _INCEPTION_V4_CODE = "tensorflow/tpu models/experimental/inception/inception_v4.py"
@@ -43,24 +48,23 @@ _INCEPTION_V4_CODE = "tensorflow/tpu models/experimental/inception/inception_v4.
             0.016,
             CODE,
             _EFFICIENTNET,
-            "for a batch of 256, in proportion; the paper's 0.256 is that of 4096",
+            "for a batch of 256, in proportion to it; the paper has 0.256, for 4096",
         ),
-        Number("rate_factor", 0.97, CODE, _EFFICIENTNET, "in the paper too"),
-        Number("epochs_per_factor", 2.4, CODE, _EFFICIENTNET, "in steps"),
+        Number("rate_factor", 0.97, CODE, _BOTH),
+        Number("epochs_per_factor", 2.4, CODE, _BOTH, "counted in steps"),
         Number("warmup_epochs", 5.0, CODE, _EFFICIENTNET, "from a rate of 0"),
-        Number("decay", 0.9, CODE, _EFFICIENTNET, "in the paper too"),
-        Number("momentum", 0.9, CODE, _EFFICIENTNET, "in the paper too"),
+        Number("decay", 0.9, CODE, _BOTH),
+        Number("momentum", 0.9, CODE, _BOTH),
         Number("eps", 0.001, CODE, _EFFICIENTNET, "not in the paper"),
         Number(
             "weight_decay",
             1e-5,
             CODE,
             _EFFICIENTNET,
-            "coupled, all but batch normalization",
+            "coupled, except on batch normalization",
         ),
     ),
-    outside="moving average of the weights, 0.9999; label smoothing 0.1; "
-    f"{_EFFICIENTNET_PAPER} has the same decay, momentum and schedule",
+    outside="moving average of the weights, 0.9999; label smoothing 0.1",
 )
 def efficientnet(
     batch_size: ArrayLike,
@@ -76,15 +80,16 @@ def efficientnet(
         lr = 0.016 * batch_size/256 * 0.97**floor(epoch/2.4)     after 5 warm-up epochs
         g <- g + 1e-5*p;   tensorflow1(lr, decay=0.9, momentum=0.9, epsilon=0.001)
 
-    The warm-up rises from 0, so the very first step is none. The decay counts from the
-    start, warm-up included.
+    The warm-up starts at a rate of 0, so the first update is 0. The epochs of the
+    staircase count from the start of the run.
 
     Args:
-      batch_size: images a step, over all devices.
-      steps_per_epoch: steps a pass over the training set.
-      weight_decay_mask: True where weight decay applies: all but the scales and biases
-        of batch normalization. A tree of booleans, a function from the parameters to
-        one, or None for everywhere.
+      batch_size: images per step, over all devices.
+      steps_per_epoch: steps per pass over the training set.
+      weight_decay_mask: a tree of booleans, True where weight decay applies, here all
+        but the scales and biases of batch normalization; or a function from the
+        parameters to one, which must be named in `static_args` of
+        `optax.inject_hyperparams`; or None for everywhere.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("efficientnet", locals())
@@ -96,7 +101,7 @@ def efficientnet(
     numbers=(
         Number("learning_rate", 0.016, CODE, _MNASNET, "for a batch of 256"),
         Number("rate_factor", 0.97, CODE, _MNASNET),
-        Number("epochs_per_factor", 2.4, CODE, _MNASNET, "in steps"),
+        Number("epochs_per_factor", 2.4, CODE, _MNASNET, "counted in steps"),
         Number("warmup_epochs", 5.0, CODE, _MNASNET, "from a rate of 0"),
         Number("decay", 0.9, CODE, _MNASNET),
         Number("momentum", 0.9, CODE, _MNASNET),
@@ -106,7 +111,7 @@ def efficientnet(
             1e-5,
             CODE,
             _MNASNET,
-            "coupled, all but batch normalization",
+            "coupled, except on batch normalization",
         ),
     ),
     outside="moving average of the weights, 0.9999; label smoothing 0.1; batch "
@@ -124,9 +129,9 @@ def mnasnet(
     """RMSProp as MnasNet was trained on ImageNet: the numbers of `efficientnet`.
 
     Args:
-      batch_size: images a step, over all devices; 1024 there.
-      steps_per_epoch: steps a pass over the training set.
-      weight_decay_mask: True where weight decay applies, as in `efficientnet`.
+      batch_size: images per step, over all devices; 1024 in the code.
+      steps_per_epoch: steps per pass over the training set.
+      weight_decay_mask: as in `efficientnet`.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("mnasnet", locals())
@@ -173,10 +178,9 @@ def mobilenet_v2(
         g <- g + 4e-5*p;   tensorflow1(lr, decay=0.9, momentum=0.9, epsilon=1.0)
 
     Args:
-      steps_per_epoch: steps a pass over the training set, at the paper's batch of 96.
-      weight_decay_mask: True where weight decay applies: in the authors' code the
-        kernels of ordinary convolutions, not of depthwise ones. A tree of booleans, a
-        function from the parameters to one, or None for everywhere.
+      steps_per_epoch: steps per pass over the training set, at the paper's batch of 96.
+      weight_decay_mask: as in `efficientnet`; in the authors' code weight decay applies
+        to the kernels of ordinary convolutions, and not to depthwise ones.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("mobilenet_v2", locals())
@@ -214,11 +218,11 @@ def mobilenet_v3_torchvision(
         lr = 0.064 * 0.973**floor(epoch/2)
         torch(lr, alpha=0.9, eps=0.0316, weight_decay=1e-5, momentum=0.9)
 
-    PyTorch's rule, so the eps of 0.001 that the TensorFlow recipes have inside the root
-    is its square root outside. The paper itself gives neither decay nor eps.
+    PyTorch's rule has eps outside the root, so it is the square root of the 0.001 that
+    the TensorFlow recipes have inside. The paper gives neither decay nor eps.
 
     Args:
-      steps_per_epoch: steps a pass over the training set, at a batch of 8 x 128.
+      steps_per_epoch: steps per pass over the training set, at a batch of 8 x 128.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("mobilenet_v3_torchvision", locals())
@@ -251,7 +255,7 @@ def mobilenet_v3_torchvision(
             2.0,
             PAPER,
             _INCEPTION_V3,
-            "a threshold with a reference to clipping by norm",
+            "a threshold, with a reference to clipping by norm",
         ),
         Number("weight_decay", 4e-5, CODE, _INCEPTION_SLIM, "coupled, on kernels"),
     ),
@@ -272,9 +276,8 @@ def inception_v3(
         tensorflow1(lr, decay=0.9, momentum=0.9, epsilon=1.0)
 
     Args:
-      steps_per_epoch: steps a pass over the training set.
-      weight_decay_mask: True where weight decay applies: kernels. A tree of booleans,
-        a function from the parameters to one, or None for everywhere.
+      steps_per_epoch: steps per pass over the training set.
+      weight_decay_mask: as in `efficientnet`; here weight decay applies to kernels.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("inception_v3", locals())
@@ -303,15 +306,14 @@ def inception_v4(
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """RMSProp as Inception v4 was trained on ImageNet: `inception_v3`, unclipped.
+    """RMSProp as Inception v4 was trained on ImageNet: `inception_v3` without clipping.
 
         lr = 0.045 * 0.94**floor(epoch/2)
         g <- g + 4e-5*p;   tensorflow1(lr, decay=0.9, momentum=0.9, epsilon=1.0)
 
     Args:
-      steps_per_epoch: steps a pass over the training set.
-      weight_decay_mask: True where weight decay applies: kernels. A tree of booleans,
-        a function from the parameters to one, or None for everywhere.
+      steps_per_epoch: steps per pass over the training set.
+      weight_decay_mask: as in `efficientnet`; here weight decay applies to kernels.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return _by_epoch("inception_v4", locals())
@@ -321,13 +323,11 @@ def _by_epoch(
     name: str, arguments: dict[str, Any]
 ) -> optax.GradientTransformationExtraArgs:
     """Build a recipe whose rate falls by epochs, with coupled weight decay."""
-    words = ("batch_size", "steps_per_epoch")
-    call = call_of(name, **{k: arguments[k] for k in words if k in arguments})
-    found = RECIPES[name]
-    rate = found["learning_rate"]
+    words = [x for x in ("batch_size", "steps_per_epoch") if x in arguments]
+    given = checked(name, arguments, *words)
+    rate, mask = given.recipe["learning_rate"], arguments.get("weight_decay_mask")
     if "batch_size" in arguments:  # the rate of the source is that of a batch of 256
         rate = rate * as_float(arguments["batch_size"]) / 256
-    mask = arguments.get("weight_decay_mask")
-    decay = weight_decay_link(call, found["weight_decay"], mask)
-    schedule = staircase(found, arguments["steps_per_epoch"], rate)
-    return build(call, arguments, schedule, [decay])
+    schedule = staircase(given.recipe, arguments["steps_per_epoch"], rate)
+    decay = weight_decay_link(given.call, given.recipe["weight_decay"], mask)
+    return build(given, schedule, [decay])

@@ -1,4 +1,4 @@
-"""Moments of 16 bits, kept as integers."""
+"""A format that keeps 16-bit floats as unsigned integers."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ from .._storage import Format
 
 
 @dataclasses.dataclass(frozen=True)
-class Bits(Format):
-    """Another format; where it stores 16-bit floats, their bits as uint16.
+class FloatPatterns(Format):
+    """Another format, whose 16-bit floats are stored as the uint16 of their pattern.
 
-    Before it writes rows into an array of bfloat16 or float16, XLA on CPU casts all of
-    the array to float32, and back after it.
+    Before XLA on CPU writes rows into an array of bfloat16 or float16, it casts the
+    whole array to float32, and back afterwards.
 
     Attributes:
       inner: the format that encodes and decodes.
@@ -31,7 +31,7 @@ class Bits(Format):
 
     @property
     def stochastic(self) -> bool:  # pyright: ignore
-        """Whether `inner` rounds with the bits it is given."""
+        """Whether `inner` rounds stochastically."""
         return self.inner.stochastic
 
     def encode(self, x: Array, random: Array) -> Array:
@@ -42,7 +42,7 @@ class Bits(Format):
         return lax.bitcast_convert_type(stored, jnp.uint16)
 
     def decode(self, stored: Array) -> Array:
-        """Read what was stored."""
+        """Return what was stored."""
         x, random = (jax.ShapeDtypeStruct((), x) for x in (jnp.float32, jnp.uint32))
         dtype = jax.eval_shape(self.inner.encode, x, random).dtype
         if stored.dtype == jnp.uint16 and _is_narrow(dtype):

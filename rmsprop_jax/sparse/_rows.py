@@ -1,17 +1,17 @@
-"""Rows of a table by their numbers: made distinct, read, added up and written."""
+"""Rows of a table: their numbers, and how they are looked up and written."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact, Int32
+from jaxtyping import Array, Int32, Shaped
 
 
 def as_int32(ids: Any, rows: int) -> Int32[Array, "..."]:
-    """Cast ids; padding becomes -1, and what is past the end `rows`."""
+    """Cast ids: padding becomes -1, and ids past the end become `rows`."""
     if not isinstance(ids, jax.Array):
-        # Before JAX takes 32 bits of 64.
+        # In NumPy, since JAX would first cut 64 bits to 32.
         wide = np.asarray(ids)
         known = np.where(wide > rows - 1, rows, wide.astype(np.int64))
         return jnp.asarray(np.where(wide < 0, -1, known).astype(np.int32))
@@ -23,10 +23,10 @@ def as_int32(ids: Any, rows: int) -> Int32[Array, "..."]:
 def distinct(
     ids: Int32[Array, " n"], rows: int
 ) -> tuple[Int32[Array, " n"], Int32[Array, " n"]]:
-    """Name every row once, and tell for each id in which place.
+    """Return each row number once, and the place of every id among these numbers.
 
-    The other places, among them that of padding and of ids past the end, hold different
-    numbers past the end: what is written there is dropped.
+    The remaining places, such as those of padding and of ids past the end, hold
+    different numbers past the end, so that nothing is written there.
     """
     ids = jnp.where(ids < 0, jnp.int32(rows), ids)
     ordered = jnp.sort(ids)
@@ -37,41 +37,41 @@ def distinct(
     return numbers, jnp.searchsorted(ordered, ids).astype(jnp.int32)
 
 
-class Some(NamedTuple):
-    """Rows by their numbers: zeros where there is no such row, and nothing written.
+class SomeRows(NamedTuple):
+    """Rows by number. A row that does not exist is zero, and is not written.
 
-    Numbers past the end that are written must differ, as all others.
+    Numbers that are written must all be different, also those past the end.
     """
 
     numbers: Int32[Array, " n"]
 
-    def read(self, x: Array) -> Array:
-        """Read these rows."""
-        if not len(x):  # JAX reads nothing from an empty array
+    def get(self, x: Array) -> Array:
+        """Return these rows of `x`."""
+        if not len(x):  # JAX cannot index an empty array
             return jnp.zeros((*self.numbers.shape, *x.shape[1:]), x.dtype)
         numbers = jnp.where(self.numbers < 0, jnp.int32(len(x)), self.numbers)
         return x.at[numbers].get(mode="fill", fill_value=0)
 
-    def write(self, x: Array, values: Array) -> Array:
-        """Write these rows; in place where `x` is donated."""
+    def set(self, x: Array, values: Array) -> Array:
+        """Replace these rows of `x`; in place where `x` is donated."""
         return x.at[self.numbers].set(values, mode="drop", unique_indices=True)
 
     def add(self, x: Array, values: Array) -> Array:
-        """Add to these rows."""
+        """Add to these rows of `x`; in place where `x` is donated."""
         return x.at[self.numbers].add(values, mode="drop", unique_indices=True)
 
 
-class All(NamedTuple):
+class AllRows(NamedTuple):
     """All rows, in their order."""
 
     numbers: None = None
 
-    def read(self, x: Array) -> Array:
-        """Read all rows."""
+    def get(self, x: Array) -> Array:
+        """Return all rows."""
         return x
 
-    def write(self, x: Array, values: Array) -> Array:
-        """Write all rows."""
+    def set(self, x: Array, values: Array) -> Array:
+        """Replace all rows."""
         del x
         return values
 
@@ -80,8 +80,6 @@ class All(NamedTuple):
         return x + values
 
 
-def total(
-    gradients: Inexact[Array, "n dim"], places: Int32[Array, " n"]
-) -> Inexact[Array, "n dim"]:
-    """Add up the gradients of equal ids."""
-    return jax.ops.segment_sum(gradients, places, len(places))
+def along_rows(x: Shaped[Array, " rows"], like: Array) -> Array:
+    """Reshape one number per row for arithmetic with rows like `like`."""
+    return x.reshape(x.shape + (1,) * (like.ndim - 1))

@@ -1,4 +1,4 @@
-"""`sparse.rmsprop`: arguments checked, and the four functions of a transformation."""
+"""`sparse.rmsprop`: its arguments, and the four functions that it returns."""
 
 import functools
 from collections.abc import Callable
@@ -22,18 +22,19 @@ from .._arguments import (
 )
 from .._rule import Rule
 from .._storage import Format, find_format
-from . import _table_state as _state
-from . import _table_step as _table
-from ._motion import Motion
+from ._idle_motion import Motion
 from ._rows import as_int32
-from ._table_checks import check_gradients, check_ids, check_table, checked
-from ._table_state import Optimizer, TableState
+from ._table_checks import check_ids, check_row_gradients, check_table, checked
+from ._table_state import Optimizer, TableState, start
+from ._table_step import catch_up, look_up, take_step
 
-CALL = Call("sparse.rmsprop")
+_CALL = Call("sparse.rmsprop")
+_INIT, _GATHER = Call("sparse.rmsprop.init"), Call("sparse.rmsprop.gather")
+_UPDATE, _FLUSH = Call("sparse.rmsprop.update"), Call("sparse.rmsprop.flush")
 
 
 class SparseTransformation(NamedTuple):
-    """An optimizer of one table: four pure functions.
+    """An optimizer of one table, as four pure functions.
 
     Attributes:
       init: `init(table) -> state`.
@@ -67,53 +68,56 @@ def rmsprop(
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
 ) -> SparseTransformation:
-    """RMSProp for a table of which a step touches a few rows: equal to `rmsprop`.
+    """Optimize a table by updating only the rows that a step uses.
 
-    A row that has been idle for k steps is first brought up to date:
+    The result is that of `rmsprop_jax.rmsprop`, to rounding. A row that was idle for
+    `k` steps is first brought up to date:
 
         s <- decay**k * s
-        s <- a*s + a*(1-a)*m**2;  m <- a*m;  a = decay**k                      centered
+        s <- a*s + a*(1-a)*|m|**2;  m <- a*m;  a = decay**k                    centered
         p <- p - b*momentum*(1 - momentum**k)/(1 - momentum);  b <- momentum**k * b
 
-    and then takes the step of `rmsprop_jax.rmsprop` with the sum of the gradients that
-    it got. Rows that a step does not name cost it nothing. With momentum or weight
-    decay rows move while they are idle: read them with `gather`, and all of them after
-    `flush`. Jit with the table and the state donated, or every step copies them.
+    and then updated with the sum of its gradients. A step takes no time for the other
+    rows. With momentum or weight decay rows also move while they are idle: look them
+    up with `gather`, and use the whole table only after `flush`. Jit `update` with the
+    table and the state donated; otherwise every step copies them.
 
     Args:
       learning_rate: step size: a number or an optax schedule. With weight decay, or
-        with momentum and `lr_in_momentum=False`, idle rows move by it: then it cannot
-        be traced, and under a schedule each row keeps a number or two more.
+        with momentum and `lr_in_momentum=False`, the motion of idle rows depends on
+        it: then it cannot be traced, and under a schedule the state has one or two
+        more numbers per row.
       decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as in
-        `scale_by_rmsprop`, the same for ever: what an idle row missed is computed
-        later.
+        `scale_by_rmsprop`, but fixed: idle steps are computed later.
       momentum: weight of the past in the buffer `b`, in [0, 1); None keeps no buffer.
       nesterov: whether momentum looks one step ahead.
-      lr_in_momentum: whether the buffer accumulates steps or directions.
-      weight_decay: strength of decoupled weight decay; None for none. The learning
-        rate times it must stay below 1.
+      lr_in_momentum: whether the buffer accumulates steps or directions, as in
+        `rmsprop`.
+      weight_decay: strength of decoupled weight decay; None for none. Its product with
+        the learning rate must be below 1.
       decoupled_weight_decay: must be True with `weight_decay`. Coupled weight decay
-        is refused: it is a gradient, and every row has one in every step.
+        is refused, because it gives every row a gradient in every step.
       row_wise: whether a row has one second moment, the moving average of the mean of
-        g**2 over the row: memory of 1/dim. This is another rule, FBGEMM's.
+        |g|**2 over the row, which takes 1/dim of the memory. This is a different rule,
+        that of FBGEMM.
       storage, nonfinite, seed: as in `scale_by_rmsprop`. A narrow moment is rounded
-        once when its row is touched, where the dense optimizer rounds it in every
-        step: the same mean, less noise. Give each table its own seed.
+        once when its row is updated, where the dense optimizer rounds it in every
+        step: the mean is the same, with less noise. Give each table its own seed.
 
     Returns:
       A `SparseTransformation`:
 
       - `init(table)`: the `TableState` of a table of shape (rows, dim).
-      - `gather(table, state, ids)`: rows of shape (..., dim) as the dense optimizer
-        would have them now, and zeros for padding, for ids of shape (...).
+      - `gather(table, state, ids)`: the rows as the dense optimizer would have them
+        now, of shape (..., dim) for ids of shape (...); zeros for padding.
       - `update(table, state, ids, row_gradients)`: table and state after one step. Ids
-        are of any integer dtype and shape and may repeat; those below 0 are padding.
+        may have any integer dtype and shape, and may repeat; those below 0 are padding.
       - `flush(table, state)`: table and state with every row brought up to date.
 
     Raises:
       ValueError: for a number outside its range; for coupled weight decay; for
         `row_wise` with `centered`; outside `jax.jit` for ids past the end.
-      TypeError: for numbers that are traced or scheduled other than the learning rate;
+      TypeError: for numbers other than the learning rate that are traced or scheduled;
         for a table, ids or gradients of the wrong kind.
 
     Example:
@@ -129,21 +133,6 @@ def rmsprop(
     Source: as `rmsprop`. Catching up on idle steps: TensorFlow issue 23668 (for Adam,
       where it is inexact). Row-wise: FBGEMM, `ROWWISE_RMSPROP_AR`.
     """
-    check_choice(CALL, "nonfinite", nonfinite, NONFINITE)
-    rule = Rule(
-        _constant("decay", decay),
-        _constant("eps", eps),
-        eps_in_sqrt,
-        centered,
-        bias_correction,
-    )
-    start = _constant("initial_scale", initial_scale)
-    check_start(CALL, start, bias_correction)
-    if row_wise and centered:
-        raise ValueError(
-            f"`{CALL}(row_wise=True, centered=True)`: the mean gradient would need "
-            "the memory of the table again. Drop one."
-        )
     motion = Motion(
         learning_rate,
         None if momentum is None else _constant("momentum", momentum),
@@ -152,24 +141,37 @@ def rmsprop(
         None if weight_decay is None else _constant("weight_decay", weight_decay),
     )
     _check_motion(motion, decoupled_weight_decay)
-    format_ = find_format(CALL, storage)
-    optimizer = Optimizer(rule, motion, start, row_wise, format_, nonfinite, seed)
+    optimizer = Optimizer(
+        Rule(
+            _constant("decay", decay),
+            _constant("eps", eps),
+            eps_in_sqrt,
+            centered,
+            bias_correction,
+        ),
+        motion,
+        _constant("initial_scale", initial_scale),
+        row_wise,
+        find_format(_CALL, storage),
+        nonfinite,
+        seed,
+    )
+    _check_choices(optimizer)
 
     def init(table: Array | np.ndarray) -> TableState:
-        check_table(Call("sparse.rmsprop.init"), table)
+        check_table(_INIT, table)
         if isinstance(table, np.ndarray):
             table = jnp.asarray(table)
-        return _state.init(optimizer, table)
+        return start(optimizer, table)
 
     @functools.cache
     def like(shape: tuple[int, ...], dtype: DTypeLike) -> TableState:
         return jax.eval_shape(init, jax.ShapeDtypeStruct(shape, dtype))
 
     def gather(table: Array | np.ndarray, state: TableState, ids: Any) -> Array:
-        call = Call("sparse.rmsprop.gather")
-        table, state = checked(call, table, state, like)
-        check_ids(call, ids, len(table))
-        return _table.gather(optimizer, table, state, as_int32(ids, len(table)))
+        table, state = checked(_GATHER, table, state, like)
+        check_ids(_GATHER, ids, len(table))
+        return look_up(optimizer, table, state, as_int32(ids, len(table)))
 
     def update(
         table: Array | np.ndarray,
@@ -177,54 +179,64 @@ def rmsprop(
         ids: Any,
         row_gradients: ArrayLike,
     ) -> tuple[Array, TableState]:
-        call = Call("sparse.rmsprop.update")
-        table, state = checked(call, table, state, like)
-        check_ids(call, ids, len(table))
-        check_gradients(call, table, ids, row_gradients)
-        numbers = as_int32(ids, len(table))
-        return _table.update(
-            optimizer, table, state, numbers, jnp.asarray(row_gradients)
-        )
+        table, state = checked(_UPDATE, table, state, like)
+        check_ids(_UPDATE, ids, len(table))
+        check_row_gradients(_UPDATE, table, ids, row_gradients)
+        gradients = jnp.asarray(row_gradients)
+        return take_step(optimizer, table, state, as_int32(ids, len(table)), gradients)
 
     def flush(table: Array | np.ndarray, state: TableState) -> tuple[Array, TableState]:
-        table, state = checked(Call("sparse.rmsprop.flush"), table, state, like)
-        return _table.flush(optimizer, table, state)
+        return catch_up(optimizer, *checked(_FLUSH, table, state, like))
 
     return SparseTransformation(init, gather, update, flush)
 
 
 def _constant(name: str, value: Any) -> float:
-    """Read a number that is the same in all steps."""
+    """Return a number that is known, and the same in all steps."""
     if callable(value) or is_traced(value):
         kind = "a function" if callable(value) else "traced"
         raise TypeError(
-            f"`{CALL}({name}=...)` must be a number known at construction and the same "
-            f"in all steps: what idle rows missed is computed later. It is {kind}; "
-            "only `learning_rate` may be a schedule."
+            f"{_CALL.given(**{name: ...})} must be known at construction and the same "
+            f"in all steps, because idle steps are computed later; it is {kind}. Only "
+            "`learning_rate` may be a schedule."
         )
-    check_numbers(CALL, **{name: value})
-    return float(value)
+    check_numbers(_CALL, **{name: value})
+    value = float(value)
+    check_numbers(_CALL, **{name: value})  # also the value of an array
+    return value
+
+
+def _check_choices(optimizer: Optimizer) -> None:
+    rule = optimizer.rule
+    check_choice(_CALL, "nonfinite", optimizer.nonfinite, NONFINITE)
+    check_numbers(_CALL, seed=optimizer.seed)
+    check_start(_CALL, optimizer.initial_scale, rule.bias_correction)
+    if optimizer.row_wise and rule.centered:
+        raise ValueError(
+            f"{_CALL.given(row_wise=True, centered=True)}: the mean gradient would "
+            "take as much memory as the table. Drop one of the two."
+        )
 
 
 def _check_motion(motion: Motion, decoupled_weight_decay: bool) -> None:
     rate, strength = motion.learning_rate, motion.weight_decay
-    check_learning_rate(CALL, rate)
+    check_learning_rate(_CALL, rate)
     if strength is not None and not decoupled_weight_decay:
         raise ValueError(
-            f"`{CALL}(weight_decay={strength})` would be part of the gradient, and so "
-            "give every row one in every step: no row is idle. Pass "
+            f"{_CALL.given(weight_decay=strength)} would be part of the gradient, and "
+            "give every row a gradient in every step. Pass "
             "`decoupled_weight_decay=True`, or use `rmsprop_jax.rmsprop`."
         )
     if is_traced(rate) and motion.depends_on_rate:
         raise TypeError(
-            f"`{CALL}(learning_rate=...)` is traced, and with `weight_decay` or "
-            "`lr_in_momentum=False` idle rows move by it. Pass a number, or a schedule "
-            "of the count."
+            f"{_CALL.given(learning_rate=...)} is traced, but with `weight_decay` or "
+            "`lr_in_momentum=False` the motion of idle rows depends on it. Pass a "
+            "number or a schedule."
         )
     if strength is None or callable(rate):
         return
     if float(rate) * strength >= 1:  # pyright: ignore
         raise ValueError(
-            f"`{CALL}`: learning_rate * weight_decay must be below 1, where a row is "
-            f"all gone in one step; got {rate} * {strength}."
+            f"`{_CALL}`: learning_rate * weight_decay must be below 1, where one step "
+            f"would remove the whole row; got {rate} * {strength}."
         )

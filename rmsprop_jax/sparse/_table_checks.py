@@ -1,4 +1,4 @@
-"""What `sparse` refuses: tables, states, ids and gradients that do not fit."""
+"""Checks of tables, states, ids and row gradients."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,72 +13,46 @@ from ._table_state import TableState
 
 
 def check_table(call: Call, table: Any) -> None:
-    """Refuse what is not a table of numbers."""
+    """Refuse what is not a floating point or complex matrix."""
     kind = getattr(table, "dtype", None)
     got = type(table).__name__ if kind is None else f"{kind} of shape {table.shape}"
     if kind is None or table.ndim != 2 or not jnp.issubdtype(kind, jnp.inexact):
         raise TypeError(
             f"`{call}`: the table must be a floating point or complex array of shape "
-            f"(rows, dim); got {got}. Give each table a state of its own, and the "
-            "other parameters to `rmsprop_jax.rmsprop`."
+            f"(rows, dim); got {got}. Make one state per table, and train the other "
+            "parameters with `rmsprop_jax.rmsprop`."
         )
 
 
 def checked(
     call: Call, table: Any, state: Any, like: Callable[..., TableState]
 ) -> tuple[Array, TableState]:
-    """Give table and state as arrays of JAX, and refuse a state of another optimizer.
+    """Return a table and its state as JAX arrays, and refuse what does not fit.
 
-    `like(shape, dtype)` has the shapes and dtypes that `init` gives such a table.
+    `like(shape, dtype)` returns the shapes and dtypes of the state of such a table.
     """
     check_table(call, table)
     if not isinstance(state, TableState):
         raise TypeError(
-            f"`{call}`: the state must be a `TableState`, as `init` gives; got "
-            f"{type(state).__name__}. A checkpoint is restored into the structure of "
+            f"`{call}`: the state must be a `TableState`, as `init` returns it; got "
+            f"{type(state).__name__}. Restore a checkpoint into the structure of "
             "`init(table)`."
         )
     table, state = jax.tree.map(_as_array, (table, state))
     expected = like(table.shape, table.dtype)
     if _types(state) != _types(expected):
         raise ValueError(
-            f"`{call}`: the state is not that of this table, {_name(table)}, under "
-            f"these options: {'; '.join(_differences(state, expected))}. Use the "
-            "options that the state was made with (`storage` decides on the dtypes, "
-            "uint16 for floats of 16 bits; `row_wise`, `centered`, `momentum` and a "
-            "schedule on the arrays), or call `init` on this table."
+            f"`{call}`: the state does not fit this table, {_name(table)}, and these "
+            f"options: {'; '.join(_differences(state, expected))}. Use the options "
+            "that the state was made with (`storage` decides on the dtypes, uint16 for "
+            "16-bit floats; `row_wise`, `centered`, `momentum` and a schedule decide "
+            "on the arrays), or call `init` on this table."
         )
     return table, state
 
 
-def _as_array(x: Any) -> Array:
-    return x if isinstance(x, jax.Array) else jnp.asarray(x)
-
-
-def _types(state: TableState) -> Any:
-    leaves, treedef = jax.tree.flatten(state)
-    return treedef, [(x.shape, x.dtype) for x in leaves]
-
-
-def _differences(got: Any, expected: Any, path: str = "") -> Iterator[str]:
-    """Tell field by field in what a state differs from what was expected."""
-    for field, x, y in zip(expected._fields, got, expected, strict=True):
-        if type(x) is type(y) and hasattr(x, "_fields"):
-            yield from _differences(x, y, f"{path}{field}.")
-        elif _name(x) != _name(y):
-            yield f"{path}{field} is {_name(x)}, not {_name(y)}"
-
-
-def _name(x: Any) -> str:
-    if x is None:
-        return "None"
-    if not hasattr(x, "dtype"):
-        return f"a {type(x).__name__}"
-    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
-
-
 def check_ids(call: Call, ids: Any, rows: int) -> None:
-    """Refuse ids that are no integers or, where values are known, past the end."""
+    """Refuse ids that are not integers or, where values are known, past the end."""
     if isinstance(ids, slice | tuple | None):
         raise TypeError(f"`{call}`: ids must be integers; got a {type(ids).__name__}.")
     kind = getattr(ids, "dtype", None)
@@ -92,18 +66,18 @@ def check_ids(call: Call, ids: Any, rows: int) -> None:
     if largest >= rows:
         raise ValueError(
             f"`{call}`: ids must be below the number of rows, {rows}; got {largest}. "
-            "Padding is an id below 0. (Under `jax.jit`, where values are not known, "
-            "such ids are dropped, and counted in `state.dropped`.)"
+            "Ids below 0 are padding. (Under `jax.jit`, where values are not known, "
+            "ids past the end are dropped, and `state.dropped` counts them.)"
         )
 
 
-def check_gradients(call: Call, table: Any, ids: Any, row_gradients: Any) -> None:
-    """Refuse gradients that are not one row for each id."""
+def check_row_gradients(call: Call, table: Any, ids: Any, row_gradients: Any) -> None:
+    """Refuse row gradients that are not one row per id, of the kind of the table."""
     expected = (*np.shape(ids), jnp.shape(table)[1])
     if jnp.shape(row_gradients) != expected:
         raise ValueError(
-            f"`{call}`: the row gradients must have the shape of ids and then that of "
-            f"a row, {expected}; got {jnp.shape(row_gradients)}."
+            f"`{call}`: the row gradients must have the shape of the ids followed by "
+            f"that of a row, {expected}; got {jnp.shape(row_gradients)}."
         )
     kind = jnp.result_type(row_gradients)
     both = jnp.iscomplexobj(row_gradients) == jnp.iscomplexobj(table)
@@ -114,6 +88,32 @@ def check_gradients(call: Call, table: Any, ids: Any, row_gradients: Any) -> Non
         )
     if jnp.shape(table)[0] + np.size(ids) >= 2**31:
         raise ValueError(
-            f"`{call}`: rows and ids together must number below 2**31; got "
-            f"{jnp.shape(table)[0]} and {np.size(ids)}. Split the table."
+            f"`{call}`: there must be fewer than 2**31 rows and ids together; got "
+            f"{jnp.shape(table)[0]} and {np.size(ids)}. Use several tables."
         )
+
+
+def _as_array(x: Any) -> Array:
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
+def _types(state: TableState) -> Any:
+    leaves, treedef = jax.tree.flatten(state)
+    return treedef, [(x.shape, x.dtype) for x in leaves]
+
+
+def _differences(got: Any, expected: Any, path: str = "") -> Iterator[str]:
+    """Describe field by field how a state differs from what was expected."""
+    for field, x, y in zip(expected._fields, got, expected, strict=True):
+        if type(x) is type(y) and hasattr(x, "_fields"):
+            yield from _differences(x, y, f"{path}{field}.")
+        elif _name(x) != _name(y):
+            yield f"{path}{field} is {_name(x)}, not {_name(y)}"
+
+
+def _name(x: Any) -> str:
+    if x is None:
+        return "None"
+    if not hasattr(x, "dtype"):
+        return f"a {type(x).__name__}"
+    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
