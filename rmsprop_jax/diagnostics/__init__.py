@@ -24,7 +24,7 @@ from .._rmsprop import ScalarOrSchedule
 from .._rule import Rule
 from .._storage import Format
 from ._decoded import Shares as Shares
-from ._decoded import read
+from ._decoded import decode_moments
 from ._quantiles import quantiles, share
 from ._summary import Summary as Summary
 
@@ -70,7 +70,7 @@ def effective_learning_rate(
     """
     rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     call = Call("diagnostics.effective_learning_rate")
-    return read(call, state, rule, storage).rates(call, learning_rate)
+    return decode_moments(call, state, rule, storage).rates(learning_rate)
 
 
 def step_length(updates: PyTree) -> PyTree:
@@ -119,7 +119,8 @@ def shares(
       0.25 0.5 0.0
     """
     rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
-    return read("diagnostics.shares", state, rule, storage).shares()
+    call = Call("diagnostics.shares")
+    return decode_moments(call, state, rule, storage).shares()
 
 
 def held(gradients: PyTree) -> PyTree:
@@ -173,7 +174,7 @@ def signal_to_noise(
     """
     call = Call("diagnostics.signal_to_noise")
     rule = Rule(decay, 0.0, True, True, bias_correction)
-    moments = read(call, state, rule, storage)
+    moments = decode_moments(call, state, rule, storage)
     if moments.m is None:
         raise ValueError(
             f"`{call}(state)` needs the mean of the gradients, which this state does "
@@ -223,7 +224,8 @@ def agreement(
     """
     rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     call = Call("diagnostics.agreement")
-    return read(call, state, rule, storage).over(call, read(call, exact, rule))
+    full = decode_moments(call, exact, rule)
+    return decode_moments(call, state, rule, storage).agreement(full)
 
 
 def summary(
@@ -271,13 +273,13 @@ def summary(
     """
     call = Call("diagnostics.summary")
     rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
-    moments = read(call, state, rule, storage)
-    full = None if exact is None else read(call, exact, rule)
+    moments = decode_moments(call, state, rule, storage)
+    full = None if exact is None else decode_moments(call, exact, rule)
     return Summary(
-        effective_learning_rate=moments.rates(call, learning_rate),
+        effective_learning_rate=moments.rates(learning_rate),
         step_length=None if updates is None else step_length(updates),
         **moments.shares()._asdict(),
         held=None if gradients is None else held(gradients),
         signal_to_noise=None if moments.m is None else moments.signal_to_noise(),
-        agreement=None if full is None else moments.over(call, full),
+        agreement=None if full is None else moments.agreement(full),
     )

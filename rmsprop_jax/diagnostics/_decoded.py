@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PyTree
 
-from .._arguments import Call, check_numbers
+from .._arguments import Call, check_learning_rate, check_numbers
 from .._rmsprop import ScalarOrSchedule
 from .._rule import Coefficients, Rule, advance, coefficients
 from .._scale_by_rmsprop import RMSPropState
@@ -44,7 +44,7 @@ class Moments(NamedTuple):
     def rates(self, learning_rate: ScalarOrSchedule) -> PyTree:
         if callable(learning_rate):
             learning_rate = learning_rate(jnp.maximum(self.step - 1, 0))
-        check_numbers(self.call, learning_rate=learning_rate)
+        check_learning_rate(self.call, learning_rate)
 
         def leaf(s: Array) -> Array:
             rate = jnp.abs(jnp.asarray(learning_rate, s.dtype))
