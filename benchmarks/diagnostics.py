@@ -1,9 +1,9 @@
-"""Time that diagnostics take, beside a step of the optimizer.
+"""Time of the diagnostics, beside that of a step of the optimizer.
 
     python benchmarks/diagnostics.py [--leaves N] [--size N] [--rounds N] [--sort]
 
-Each call is jitted; its time is the shortest of the rounds. The step is donated what it
-updates. `--sort` adds what `jax.numpy.quantile` takes.
+Each call is jitted, and its time is the shortest of the rounds. The step donates
+parameters and state. `--sort` adds the time of `jax.numpy.quantile`.
 """
 
 import argparse
@@ -14,12 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from rmsprop_jax import diagnostics, rmsprop
+from rmsprop_jax._text_tables import markdown_table
 
 RATE = 1e-3
 TX, NARROW = rmsprop(RATE), rmsprop(RATE, storage="uint8")
@@ -32,7 +31,7 @@ def step(params: Any, state: Any, gradients: Any) -> Any:
 
 
 def contenders(gradients: Any, sort: bool) -> dict[str, tuple[Callable[..., Any], Any]]:
-    """Pair each call with what it is given."""
+    """Return each call with its arguments."""
     _, state = TX.update(gradients, TX.init(gradients))
     _, narrow = NARROW.update(gradients, NARROW.init(gradients))
     d = diagnostics
@@ -64,7 +63,7 @@ def contenders(gradients: Any, sort: bool) -> dict[str, tuple[Callable[..., Any]
 
 
 class Step:
-    """The step, called as a training loop calls it."""
+    """The step, as a training loop calls it."""
 
     def __init__(self, gradients: Any) -> None:
         self.gradients = gradients
@@ -87,7 +86,7 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--leaves", type=int, default=32)
-    parser.add_argument("--size", type=int, default=1024, help="of a side of a leaf")
+    parser.add_argument("--size", type=int, default=1024, help="rows of a square leaf")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--sort", action="store_true", help="time sorting too")
     arguments = parser.parse_args()
@@ -106,12 +105,16 @@ def main() -> None:
         for name, call in calls.items():
             best[name] = min(best[name], seconds(call)[0])
 
-    headings = ("", "milliseconds", "in steps", "seconds to compile")
-    table = Table(*headings, box=box.MARKDOWN)
-    for name, least in best.items():
-        row = f"{1e3 * least:.3g}", f"{least / best['step']:.2g}"
-        table.add_row(name, *row, f"{compiling[name]:.2g}")
-    Console(width=100).print(table)
+    rows = [
+        {
+            "call": name,
+            "milliseconds": f"{1e3 * least:.3g}",
+            "in steps": f"{least / best['step']:.2g}",
+            "seconds to compile": f"{compiling[name]:.2g}",
+        }
+        for name, least in best.items()
+    ]
+    print(markdown_table(rows))
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ def measure(name: str, scheme: str, devices: int) -> dict[str, Any]:
     params = {k: jnp.zeros((512, 512), dtype_of(name)) for k in "abcd"}
     where, state_where = placements(tx, params, mesh, scheme)
     params = jax.device_put(params, where)
-    state = sharding.init(tx, params, state_where)
+    state = sharding.init_sharded(tx, params, state_where)
     first = mesh.devices.ravel()[0]
     held = sum(
         part.data.nbytes

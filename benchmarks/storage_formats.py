@@ -1,7 +1,7 @@
-"""Other ways to keep the second moment, for comparison only.
+"""Other formats for the second moment, for comparison only.
 
-The blockwise codes keep a scale for each block, which has not the shape of the
-parameter. So they are simulated: `encode` gives, in float32, what their decoding would.
+The blockwise formats keep one scale per block, in an array that does not have the shape
+of the parameter. So they are simulated: `encode` returns the decoded values in float32.
 """
 
 import dataclasses
@@ -12,29 +12,23 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rmsprop_jax._storage import BFloat16, Float32, Format, UInt8
+from rmsprop_jax.bench._contenders import ToNearest
 
 
 @dataclasses.dataclass(frozen=True)
 class NearestBFloat16(BFloat16):
-    """bfloat16 as a plain cast gives it: rounded to nearest, here with ties up."""
-
-    stochastic = False
-
-
-@dataclasses.dataclass(frozen=True)
-class NearestUInt8(UInt8):
-    """Our uint8 without the dither: a control, known to do harm."""
+    """bfloat16 rounded to nearest, as by a plain cast, but with ties rounded up."""
 
     stochastic = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Blockwise(Format):
-    """Eight bits an element and a scale a block: what was stored, decoded.
+    """Eight bits per element and one scale per block, stored in decoded form.
 
     Attributes:
-      block: elements that share a scale, in row-major order.
-      smallest: arrays of fewer elements stay in float32.
+      block: number of elements that share a scale, in row-major order.
+      smallest: arrays with fewer elements stay in float32.
     """
 
     block: int
@@ -44,9 +38,9 @@ class Blockwise(Format):
     stochastic = False
 
     def encode(
-        self, x: Float[Array, "*shape"], bits: Array | None = None
+        self, x: Float[Array, "*shape"], random: Array | None = None
     ) -> Float[Array, "*shape"]:
-        del bits
+        del random
         if x.size < self.smallest:
             return x
         flat = jnp.pad(x.reshape(-1), (0, -x.size % self.block))
@@ -65,8 +59,8 @@ class Blockwise(Format):
 class DynamicBlockwise(Blockwise):
     """The nearest of 256 unsigned dynamic values, times the maximum of the block.
 
-    Small arrays stay in float32, as in the optimizers of bitsandbytes, whose RMSprop
-    takes the signed map all the same, with half as many values.
+    Small arrays stay in float32, as in the optimizers of bitsandbytes. Its RMSprop,
+    however, uses the signed map, with half as many values.
 
     Source: bitsandbytes, bitsandbytes/functional.py, `create_dynamic_map`; Dettmers et
       al., 8-bit Optimizers via Block-wise Quantization, 2021.
@@ -85,7 +79,7 @@ class DynamicBlockwise(Blockwise):
 
 @dataclasses.dataclass(frozen=True)
 class SqrtBlockwise(Blockwise):
-    """The root in 255 even steps of a float16 scale.
+    """The root, in 255 even steps of a float16 scale.
 
     Source: flashoptim_jax 0.1.0, quantization.py, `quantize_variance`; FlashOptim:
       Optimizers for Memory-Efficient Training, arXiv 2602.23349, 2026.
@@ -103,7 +97,7 @@ class SqrtBlockwise(Blockwise):
 
 
 def dynamic_map() -> Float[np.ndarray, "256"]:
-    """Give the unsigned dynamic values: 2, 4, ..., 128 in seven decades, 0 and 1."""
+    """Return the unsigned dynamic values: 2, 4, ..., 128 in seven decades, 0 and 1."""
     decades = []
     for k in range(7):
         edges = np.linspace(0.1, 1.0, 2 ** (k + 1) + 1)
@@ -112,12 +106,13 @@ def dynamic_map() -> Float[np.ndarray, "256"]:
 
 
 REFERENCE = "float32"
+# "uint8 nearest" is a control: rounding to nearest is known to harm training.
 FORMATS: dict[str, Format] = {
     REFERENCE: Float32(),
     "bfloat16": BFloat16(),
     "uint8": UInt8(),
     "bfloat16 nearest": NearestBFloat16(),
-    "uint8 nearest": NearestUInt8(),
+    "uint8 nearest": ToNearest(),
     "dynamic block 256": DynamicBlockwise(),
     "sqrt block 32": SqrtBlockwise(),
 }

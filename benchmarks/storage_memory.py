@@ -1,15 +1,14 @@
-"""Bytes a parameter takes: parameters, state and the peak of a step, measured.
+"""Bytes per parameter: parameters, state, and the peak of a step.
 
-    python benchmarks/storage_memory.py [--leaves N] [--json FILE] [--table FILE]
+    python benchmarks/storage_memory.py [--leaves N] [--out STEM]
 
-Parameters and state are what `jax.live_arrays` finds; the peak is arguments, results
-and temporaries of one jitted, donated step by `compiled.memory_analysis`, gradients
-included.
+Parameters and state are the sizes that `jax.live_arrays` finds. The peak is the size of
+arguments, gradients included, results and temporaries of one jitted, donated step, as
+`compiled.memory_analysis` returns them.
 """
 
 import argparse
 import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,10 @@ import optax
 from rich.progress import track
 
 from rmsprop_jax import master_weights, rmsprop
+from rmsprop_jax._text_tables import markdown_table
+from rmsprop_jax.bench._results import machine
 
+OUT = Path(__file__).with_name("storage-memory")
 SHAPE = (1024, 1024)
 RATE = 1e-3
 
@@ -29,7 +31,7 @@ def small(bits: int) -> optax.GradientTransformation:
     return master_weights(rmsprop(RATE, storage="uint8"), bits=bits)
 
 
-# Name, dtype of the parameters and gradients, the transformation.
+# Name, dtype of parameters and gradients, transformation.
 Contender = tuple[str, Any, Callable[[], optax.GradientTransformation]]
 CONTENDERS: list[Contender] = [
     ("float32", jnp.float32, lambda: rmsprop(RATE)),
@@ -44,7 +46,7 @@ CONTENDERS: list[Contender] = [
 
 
 class Row(NamedTuple):
-    """Bytes a parameter."""
+    """Bytes per parameter."""
 
     name: str
     params: float
@@ -54,7 +56,7 @@ class Row(NamedTuple):
 
 
 def measure(contender: Contender, leaves: int) -> Row:
-    """Hold parameters and state, and compile the step."""
+    """Make parameters and state, and compile the step."""
     name, dtype, make = contender
     tx, size = make(), leaves * SHAPE[0] * SHAPE[1]
     before = live_bytes()
@@ -84,39 +86,29 @@ def live_bytes() -> int:
 
 
 def table(rows: list[Row], size: int) -> str:
-    """Write the rows as markdown."""
-    lines = [
-        f"Bytes a parameter, of {size / 1e6:.0f} million in leaves of 1024 x 1024:",
-        "",
-        "| parameters and state | parameters | state | both | peak of a step |",
-        "|---|---|---|---|---|",
+    """Write the rows as Markdown."""
+    heads = ("parameters", "state", "both", "peak of a step")
+    cells = [
+        {"parameters and state": name}
+        | {head: f"{x:.2f}" for head, x in zip(heads, sizes, strict=True)}
+        for name, *sizes in rows
     ]
-    for name, *sizes in rows:
-        lines.append(f"| {name} | " + " | ".join(f"{x:.2f}" for x in sizes) + " |")
-    return "\n".join(lines) + "\n"
+    count = f"{size / 1e6:.0f} million parameters in leaves of 1024 x 1024"
+    return f"Bytes per parameter, for {count}:\n\n{markdown_table(cells)}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--leaves", type=int, default=96, help="of 1024 x 1024")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--table", type=Path, help="write the table here")
+    parser.add_argument("--out", type=Path, default=OUT, help="files without suffix")
     arguments = parser.parse_args()
     rows = [measure(c, arguments.leaves) for c in track(CONTENDERS, "measuring")]
     size = arguments.leaves * SHAPE[0] * SHAPE[1]
     text = table(rows, size)
     print(text)
-    if arguments.table:
-        arguments.table.write_text(text)
-    if arguments.json:
-        machine = {
-            "device": jax.devices()[0].device_kind,
-            "machine": platform.machine(),
-            "jax": jax.__version__,
-            "optax": optax.__version__,
-        }
-        kept = {"parameters": size, **machine, "rows": [r._asdict() for r in rows]}
-        arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
+    arguments.out.with_suffix(".md").write_text(text)
+    kept = {"machine": machine(), "parameters": size, "rows": [*map(Row._asdict, rows)]}
+    arguments.out.with_suffix(".json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

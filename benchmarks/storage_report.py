@@ -1,4 +1,4 @@
-"""The results of `storage_training.py` as a page and as a figure."""
+"""Write the results of `storage_training.py` as a page and as a figure."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,29 +8,28 @@ import numpy as np
 from matplotlib.figure import Figure
 from storage_formats import FORMATS, REFERENCE
 
+from rmsprop_jax._palette import COLORS
 from rmsprop_jax._text_tables import markdown_table
 
 OTHERS = [name for name in FORMATS if name != REFERENCE]
 LOSSES = {"train": "Training loss", "evaluation": "Evaluation loss"}
-# The colors are those of Okabe and Ito, which the color-blind tell apart.
 LOOKS = {
-    "float32": ("#000000", "o"),
-    "bfloat16": ("#0072B2", "s"),
-    "uint8": ("#D55E00", "D"),
-    "bfloat16 nearest": ("#56B4E9", "v"),
-    "uint8 nearest": ("#E69F00", "P"),
-    "dynamic block 256": ("#009E73", "^"),
-    "sqrt block 32": ("#CC79A7", "X"),
+    "bfloat16": (COLORS[0], "s"),
+    "uint8": (COLORS[1], "D"),
+    "bfloat16 nearest": (COLORS[5], "v"),
+    "uint8 nearest": (COLORS[4], "P"),
+    "dynamic block 256": (COLORS[2], "^"),
+    "sqrt block 32": (COLORS[3], "X"),
 }
 Results = dict[str, Any]
 
 
 class Shift(NamedTuple):
-    """Where the mean of a loss lies, in standard deviations of float32's over seeds.
+    """Mean of a loss minus that of float32, in standard deviations of float32.
 
     Attributes:
-      value: mean minus float32's mean.
-      error: standard error of it, from the differences seed by seed.
+      value: the difference.
+      error: its standard error, from the differences per seed.
     """
 
     value: float
@@ -38,7 +37,7 @@ class Shift(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One setting of one task: the losses of float32 and the shifts of the others."""
+    """One setting of one task: the loss of float32 and the shifts of the others."""
 
     task: str
     decay: float
@@ -66,18 +65,15 @@ def lines(results: Results, loss: str) -> Iterator[Line]:
         yield Line(**setting, mean=reference.mean(), deviation=deviation, shifts=shifts)
 
 
-def page(results: Results, command: str, picture: str | None) -> str:
+def page(results: Results, picture: str) -> str:
     """Write the page."""
     parts = [
-        "---\norphan: true\n---",
         "# Training with stored second moments",
-        "Written by `benchmarks/storage_training.py`; repeat with",
-        f"```\n{command}\n```",
+        "Written by `python benchmarks/storage_training.py`.",
         _about(results),
         f"**Finding.** {_finding(results)}",
+        f"![Shifts of the loss, and lengths of steps]({picture})",
     ]
-    if picture:
-        parts.append(f"![Shifts of the loss, and lengths of steps]({picture})")
     for loss, title in LOSSES.items():
         parts += [f"## {title}", _loss_note(loss), _loss_table(results, loss)]
     parts += ["## Length of a step", _STEP_NOTE, _step_table(results)]
@@ -85,10 +81,10 @@ def page(results: Results, command: str, picture: str | None) -> str:
 
 
 _STEP_NOTE = (
-    "The 99.9 percentile of |u| / |u exact| over 32,768 coordinates and the last 100 "
+    "The 99.9th percentile of |u| / |u exact| over 32,768 coordinates and the last 100 "
     "of 500 steps, and the maximum in brackets. Gradients are normal with a median "
-    "size of 1e-4; *spread* is the standard deviation inside a block of the logarithm "
-    "to base 10 of their size."
+    "size of 1e-4; *spread* is the standard deviation, within a block, of the base-10 "
+    "logarithm of their size."
 )
 
 
@@ -98,8 +94,8 @@ def _loss_note(loss: str) -> str:
         "evaluation": "On held-out data after the last step",
     }[loss]
     return (
-        f"{over}, in nats. float32: mean and standard deviation over seeds. The "
-        "others: mean minus float32's mean in units of that deviation, and the "
+        f"{over}, in nats. float32: mean and standard deviation over seeds. Other "
+        "formats: mean minus float32's mean, in units of that deviation, and the "
         "standard error of the paired difference."
     )
 
@@ -114,12 +110,12 @@ def _about(results: Results) -> str:
     )
     machine = results["machine"]
     return (
-        f"Every format starts from the same parameters and sees the same batches.\n\n"
+        "Every format starts from the same parameters and sees the same batches.\n\n"
         f"{tasks}\n\n"
         "The blockwise formats are simulations of those of bitsandbytes (unsigned "
         "dynamic map, tensors under 4,096 elements in float32) and FlashOptim (root, "
-        "float16 scale), rounded to nearest as there. *uint8 nearest* is a control: "
-        "ours without stochastic rounding. "
+        "float16 scale), rounded to nearest as those are. *uint8 nearest* is a "
+        "control: our uint8 without stochastic rounding. "
         f"JAX {machine['jax']}, Python {machine['python']}, {machine['device']}; "
         f"{machine['cpu_minutes']:.0f} minutes of one core."
     )
@@ -147,12 +143,12 @@ def _finding(results: Results) -> str:
         if (row["format"], row["decay"]) == ("uint8", 0.99) and row["99.9"] >= 2
     ]
     return (
-        "Furthest mean loss from float32's, in standard deviations: "
+        "Largest deviation of a mean loss from float32's, in standard deviations: "
         + ", ".join(f"{name} {value:+.2f}" for name, value in shifts.items())
-        + ". Largest 99.9 percentile of |u| / |u exact| at decay 0.99: "
+        + ". Largest 99.9th percentile of |u| / |u exact| at decay 0.99: "
         + ", ".join(f"{name} {value:.3g}" for name, value in lengths.items())
-        + ". That of uint8 was to stay below 2, and does"
-        + (f" but for {', '.join(beyond)}." if beyond else ".")
+        + ". The aim was less than 2 for uint8, which is reached"
+        + (f" except at {', '.join(beyond)}." if beyond else ".")
     )
 
 
@@ -241,6 +237,6 @@ def _draw_lengths(axes: Any, results: Results) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(spreads)), [f"{spread:g}" for spread in spreads])
     axes.set_xlabel("spread inside a block (decades)")
-    axes.set_ylabel("99.9 percentile of |u| / |u exact|")
+    axes.set_ylabel("99.9th percentile of |u| / |u exact|")
     axes.set_title(f"Steps, decay {decay:g}, eps {eps:.0e}")
     axes.grid(axis="y", color="0.85", linewidth=0.5)

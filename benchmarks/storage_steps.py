@@ -1,4 +1,4 @@
-"""How far stored moments make the length of a step differ from the exact one."""
+"""How much the length of a step with stored moments differs from the exact one."""
 
 import functools
 
@@ -21,12 +21,12 @@ PERCENTILES = {"0.1": 0.1, "50": 50.0, "99": 99.0, "99.9": 99.9, "max": 100.0}
 def ratios(
     format_: Format, decay: ArrayLike, eps: ArrayLike, spread: ArrayLike
 ) -> Float[Array, "steps size"]:
-    """Give |u| / |u exact| of the last steps, for gradients of unlike coordinates.
+    """Return |u| / |u exact| of the last steps, for gradients of different sizes.
 
         g = MEDIAN * 10**(spread*z) * noise,    z and noise normal
 
-    `z` is drawn once for each coordinate: so `spread` is the standard deviation inside
-    a block of the logarithm to base 10 of the size of a gradient.
+    `z` is drawn once per coordinate, so `spread` is the standard deviation, within a
+    block, of the base-10 logarithm of the size of a gradient.
     """
     stored = scale_by_rmsprop(decay, eps, storage=format_)
     exact = scale_by_rmsprop(decay, eps, storage="float32")
@@ -46,7 +46,7 @@ def ratios(
 def step_lengths(
     format_: Format, decay: float, eps: float, spread: float
 ) -> dict[str, float]:
-    """Give percentiles of |u| / |u exact| over coordinates and the last steps."""
+    """Return percentiles of |u| / |u exact| over coordinates and the last steps."""
     settings = map(jnp.float32, (decay, eps, spread))
     found = np.percentile(ratios(format_, *settings), list(PERCENTILES.values()))
     return dict(zip(PERCENTILES, found.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What is trained: three small tasks that run on a laptop and end at a noisy loss."""
+"""Three small training tasks that run on a laptop and end at a noisy loss."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 
 class Batch(NamedTuple):
-    """What a network reads, and the classes that it should give."""
+    """The inputs of a network, and the classes that it should predict."""
 
     inputs: Array
     targets: Int[Array, "..."]
@@ -30,13 +30,13 @@ class Task:
     """A network, its data, and how long and how fast it is trained.
 
     Attributes:
-      network: from `Batch.inputs` to logits.
-      batch: draws a batch to train on.
-      held_out: what the evaluation loss is taken of.
+      network: a function from `Batch.inputs` to logits.
+      batch: a function that draws a batch to train on.
+      held_out: the data of the evaluation loss.
       seeds: number of runs.
       steps: number of updates of a run.
-      rates: first learning rate, by decay; it falls to 0 along a cosine. The best for
-        float32 on a grid of 1, 3 x 10**k, by evaluation loss at eps 1e-8.
+      rates: initial learning rate by decay; it falls to 0 along a cosine. It is the
+        best one for float32 on a grid of 1, 3 x 10**k, by evaluation loss at eps 1e-8.
       about: one line for the report.
     """
 
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
 
 class CharacterModel(nn.Module):
-    """A recurrent network that says which character comes next."""
+    """A recurrent network that predicts the next character."""
 
     @nn.compact
     def __call__(self, x: Int[Array, "n length"]) -> Float[Array, "n length 96"]:
@@ -90,7 +90,7 @@ class BagModel(nn.Module):
 
 
 def digits() -> Task:
-    """Classify 8 x 8 images of which half of the pixels are dropped in training."""
+    """Classify 8 x 8 images, half of whose pixels are dropped in training."""
     images, labels = load_digits(return_X_y=True)
     images, labels = (images / 16).astype(np.float32), labels.astype(np.int32)
     images, test_images, labels, test_labels = map(
@@ -141,7 +141,7 @@ def characters() -> Task:
 
 
 def embedding() -> Task:
-    """Classify bags of Zipf-distributed ids, labelled at random by another table."""
+    """Classify bags of Zipf-distributed ids, whose labels are drawn from a table."""
     rows = 4096
     weights = 1 / jnp.arange(1.0, rows + 1)
     cumulative = jnp.cumsum(weights) / weights.sum()
@@ -179,7 +179,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 @functools.cache
 def python_text() -> UInt8[np.ndarray, " n"]:
-    """Give the help that comes with Python: 0 a new line, 1 to 95 printable ASCII."""
+    """Return Python's help text as codes: 0 for a new line, 1 to 95 printable ASCII."""
     topics = pydoc_data.topics.topics
     text = "\n".join(topics[name] for name in sorted(topics))
     codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
@@ -187,5 +187,5 @@ def python_text() -> UInt8[np.ndarray, " n"]:
 
 
 def text_hash() -> str:
-    """Identify the text, which differs between versions of Python."""
+    """Return a hash of the text, which differs between versions of Python."""
     return hashlib.sha256(python_text().tobytes()).hexdigest()[:16]

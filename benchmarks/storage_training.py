@@ -1,11 +1,11 @@
-"""Train with the second moment kept in every format, and compare.
+"""Train with the second moment stored in every format, and compare the losses.
 
-python benchmarks/storage_training.py --quick
+python benchmarks/storage_training.py [--quick | --report]
 """
 
 import os
 
-# With threads of its own XLA has hung here, in scans of a recurrent network.
+# XLA with several threads has hung here, in scans of a recurrent network.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 )
@@ -36,9 +36,7 @@ import rmsprop_jax
 from rmsprop_jax import scale_by_rmsprop
 from rmsprop_jax._storage import Format
 
-COMMAND = """\
-at=benchmarks/storage-training
-python benchmarks/storage_training.py --json $at.json --table $at.md --plot $at.png"""
+OUT = Path(__file__).with_name("storage-training")
 DECAYS = 0.9, 0.99
 EPSILONS = 1e-8, 1e-14
 SPREADS = 0.15, 0.75, 2.0
@@ -46,14 +44,14 @@ Rows = list[dict[str, Any]]
 
 
 class Losses(NamedTuple):
-    """What training ended at, for each seed."""
+    """The losses at the end of training, for each seed."""
 
     train: Float[Array, " seeds"]
     evaluation: Float[Array, " seeds"]
 
 
 class Setting(NamedTuple):
-    """Numbers of an RMSProp that share a compiled program."""
+    """The numbers of one RMSProp; all settings share a compiled program."""
 
     decay: ArrayLike
     eps: ArrayLike
@@ -61,7 +59,7 @@ class Setting(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where every format starts from, for each seed: parameters and batches."""
+    """The parameters and batches that every format starts from, for each seed."""
 
     seeds: Int[Array, " seeds"]
     params: PyTree
@@ -135,7 +133,7 @@ def measure_steps(spreads: Sequence[float], advance: Callable[[str], None]) -> R
 
 
 def run(quick: bool) -> dict[str, Any]:
-    """Run everything; quickly, one task of a few short runs."""
+    """Run all tasks, or, if quick, a few short runs of one task."""
     began = time.process_time()
     tasks = {k: make() for k, make in TASKS.items() if k == "digits" or not quick}
     if quick:
@@ -191,27 +189,21 @@ def _machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short task")
-    parser.add_argument("--results", type=Path, help="report these, and run nothing")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--table", type=Path, help="write the page here")
-    parser.add_argument("--plot", type=Path, help="draw the figure here")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="print one short task")
+    parser.add_argument(
+        "--report", action="store_true", help="write page and figure again; no training"
+    )
     options = parser.parse_args()
-    if options.results:
-        results = json.loads(options.results.read_text())
-    else:
-        results = run(options.quick)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    if options.plot:
-        draw_figure(results, options.plot)
-    picture = options.plot.name if options.plot else None
-    text = page(results, COMMAND, picture)
-    if options.table:
-        options.table.write_text(text)
-    else:
+    data, picture = OUT.with_suffix(".json"), OUT.with_suffix(".png")
+    results = json.loads(data.read_text()) if options.report else run(options.quick)
+    text = page(results, picture.name)
+    if options.quick:
         print(text)
+        return
+    data.write_text(json.dumps(results, indent=1) + "\n")
+    OUT.with_suffix(".md").write_text(text)
+    draw_figure(results, picture)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ def start(tx, mesh):
     everywhere = NamedSharding(mesh, PartitionSpec())
     make = jax.jit(Network().init, out_shardings=everywhere)
     params = make(jax.random.key(0), np.zeros((1, 64), np.float32))["params"]
-    state = sharding.init(tx, params, sharding.zero1_shardings(tx, params, mesh))
+    state = sharding.init_sharded(
+        tx, params, sharding.zero1_shardings(tx, params, mesh)
+    )
     return {"params": params, "state": state}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from . import __version__
 
 COMMANDS = {
-    "bench": ("rmsprop_jax.bench", "time a step beside that of optax.rmsprop"),
+    "bench": ("rmsprop_jax.bench.__main__", "time a step beside that of optax.rmsprop"),
     "dialects": (
         "rmsprop_jax.dialects.__main__",
         "compare the dialects of RMSProp",

@@ -94,12 +94,11 @@ class Call:
 
 
 def check_numbers(call: Call, **numbers: Any) -> None:
-    """Refuse what is not a number, and numbers outside their range; None passes."""
+    """Refuse what is not a number, None too, and numbers outside their range."""
     for name, value in numbers.items():
-        if value is not None:
-            _check_kind(call, name, value)
-            if not isinstance(value, jax.Array) and float(value) not in _range(name):
-                raise ValueError(_out_of_range(call, name, value))
+        _check_kind(call, name, value)
+        if not isinstance(value, jax.Array) and float(value) not in _range(name):
+            raise ValueError(_out_of_range(call, name, value))
 
 
 def check_learning_rate(call: Call, learning_rate: Any) -> None:
@@ -205,7 +204,7 @@ def _check_kind(call: Call, name: str, value: Any) -> None:
         raise TypeError(
             f"{call.given(**{name: ...})} must be a number; got a function.{way_out}"
         )
-    if isinstance(value, bool) or not _is_scalar(value):
+    if value is None or isinstance(value, bool) or not _is_scalar(value):
         raise TypeError(
             f"{call.given(**{name: ...})} must be a number or a scalar array; got "
             f"{value!r}."

@@ -15,6 +15,10 @@ Shaped = ArrayLike | jax.ShapeDtypeStruct
 
 def constant_like(like: Shaped, value: Array) -> Array:
     """Repeat `value` in the shape, the sharding and the memory of `like`."""
+    if isinstance(like, jax.Array) and not is_traced(like):
+        # `jnp.full_like` fails for one device and host memory (JAX 0.10).
+        x = jnp.full(like.shape, value, value.dtype, device=None)
+        return jax.device_put(x, like.sharding)
     x = jnp.full_like(like, value, dtype=value.dtype)
     if not is_traced(like):
         return x

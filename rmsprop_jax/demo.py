@@ -1,9 +1,8 @@
-"""The main job: RMSProp beside SGD, AdaGrad and Adam on handwritten digits."""
+"""`python -m rmsprop_jax demo`: RMSProp beside SGD, AdaGrad and Adam on digits."""
 
 import argparse
 import contextlib
 import functools
-import io
 import itertools
 import os
 import signal
@@ -17,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from ._palette import line_style
 from ._scale_by_rmsprop import scale_by_rmsprop
 
 try:
@@ -30,7 +30,7 @@ try:
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"the demo needs {error.name}: "
+        f"the demo needs {error.name}. Install it with "
         "`pip install flax matplotlib rich scikit-learn`.",
         name=error.name,
     ) from error
@@ -40,24 +40,21 @@ BATCH = 64
 
 
 class Contender(NamedTuple):
-    """One optimizer: the link of the chain that sets it apart, and how to draw it."""
+    """One optimizer: its own link of the chain, and its largest learning rate."""
 
     scale: optax.GradientTransformation
     peak: float
-    color: str
-    dash: str
 
 
 # Each peak rate is the best on a grid of 1, 3 x 10**k, by mean accuracy over four folds
-# of the training images and two seeds; the test images had no part in it. Accuracies of
-# the best and of its neighbors: RMSProp 0.9852 (0.9826, 0.9818), SGD 0.9833 (0.9796,
-# 0.9822), AdaGrad 0.9837 (0.9800, 0.9800), Adam 0.9848 (0.9837, 0.9788).
-# The colors are those of Okabe and Ito, which the color-blind tell apart.
+# of the training images and two seeds, without the test images. Accuracies of the best
+# and of its neighbors: RMSProp 0.9852 (0.9826, 0.9818), SGD 0.9833 (0.9796, 0.9822),
+# AdaGrad 0.9837 (0.9800, 0.9800), Adam 0.9848 (0.9837, 0.9788).
 CONTENDERS = {
-    "RMSProp": Contender(scale_by_rmsprop(), 0.01, "#0072B2", "-"),
-    "SGD, momentum": Contender(optax.trace(0.9), 0.1, "#D55E00", "--"),
-    "AdaGrad": Contender(optax.scale_by_rss(), 0.3, "#009E73", "-."),
-    "Adam": Contender(optax.scale_by_adam(), 0.03, "#CC79A7", ":"),
+    "RMSProp": Contender(scale_by_rmsprop(), 0.01),
+    "SGD, momentum": Contender(optax.trace(0.9), 0.1),
+    "AdaGrad": Contender(optax.scale_by_rss(), 0.3),
+    "Adam": Contender(optax.scale_by_adam(), 0.03),
 }
 
 
@@ -76,12 +73,12 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What all seeds of one optimizer gave."""
+    """The results of one optimizer, from all seeds."""
 
     losses: Float[np.ndarray, "seeds marks"]
     accuracies: Float[np.ndarray, " seeds"]
-    seconds_a_step: float
-    bytes_a_parameter: float
+    seconds_per_step: float
+    bytes_per_parameter: float
 
 
 class Network(nnx.Module):
@@ -99,7 +96,7 @@ class Network(nnx.Module):
 
 
 def load() -> Data:
-    """Split the images, always in the same way."""
+    """Split the images into the same two sets every time."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     labels = labels.astype(np.int32)
@@ -112,7 +109,7 @@ def load() -> Data:
 
 
 def chain(contender: Contender, steps: int) -> optax.GradientTransformation:
-    """Build an optimizer: all have the same clipping and the same shape of schedule."""
+    """Build an optimizer; all have the same clipping and the same shape of schedule."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, contender.peak, warmup_steps=steps // 20, decay_steps=steps
     )
@@ -125,7 +122,7 @@ def chain(contender: Contender, steps: int) -> optax.GradientTransformation:
 
 
 def marks(steps: int) -> list[int]:
-    """Give the steps at which the training loss is taken: about forty."""
+    """Return the steps at which the training loss is computed: about forty."""
     return [*range(0, steps, max(5, steps // 40)), steps]
 
 
@@ -139,7 +136,7 @@ def mean_loss(params: PyTree, graph: nnx.GraphDef, digits: Digits) -> Float[Arra
 
 @functools.partial(jax.jit, static_argnames="graph")
 def accuracy(params: PyTree, graph: nnx.GraphDef, digits: Digits) -> Float[Array, ""]:
-    """Compute the share of images that are read correctly."""
+    """Compute the share of images that are classified correctly."""
     logits = nnx.merge(graph, params)(digits.images)
     return (logits.argmax(axis=-1) == digits.labels).mean()
 
@@ -147,7 +144,7 @@ def accuracy(params: PyTree, graph: nnx.GraphDef, digits: Digits) -> Float[Array
 def make_step(
     tx: optax.GradientTransformation, graph: nnx.GraphDef
 ) -> Callable[..., Any]:
-    """Build the compiled step, which takes over the memory of what it is given."""
+    """Build the compiled step, which donates parameters and state."""
 
     def step(params: PyTree, state: PyTree, batch: Digits) -> tuple[PyTree, PyTree]:
         grads = jax.grad(mean_loss)(params, graph, batch)
@@ -158,7 +155,7 @@ def make_step(
 
 
 def batches(digits: Digits, seed: int) -> Iterator[Digits]:
-    """Draw batches for ever; the same ones for every optimizer."""
+    """Draw batches without end; a seed draws the same ones for every optimizer."""
     rng = np.random.default_rng(seed)
     while True:
         rows = rng.choice(len(digits.labels), BATCH, replace=False)
@@ -172,7 +169,7 @@ def compete(
     steps: int,
     advance: Callable[[int], None],
 ) -> Result:
-    """Train once from every seed, calling `advance` with the number of steps done."""
+    """Train once per seed, and call `advance` with the number of steps taken."""
     graph, _ = nnx.split(Network(nnx.Rngs(0)))
     tx = chain(contender, steps)
     step = make_step(tx, graph)
@@ -180,7 +177,7 @@ def compete(
     for seed in seeds:
         _, params = nnx.split(Network(nnx.Rngs(seed)))
         state = tx.init(params)
-        bytes_a_parameter = _total("nbytes", state) / _total("size", params)
+        bytes_per_parameter = _total("nbytes", state) / _total("size", params)
         feed = batches(data.train, seed)
         losses.append([float(mean_loss(params, graph, data.train))])
         for start, stop in itertools.pairwise(marks(steps)):
@@ -197,7 +194,7 @@ def compete(
         np.array(losses),
         np.array(accuracies),
         float(np.median(seconds)),
-        bytes_a_parameter,
+        bytes_per_parameter,
     )
 
 
@@ -206,19 +203,19 @@ def _total(attribute: str, tree: PyTree) -> int:
 
 
 def tabulate(results: dict[str, Result]) -> Table:
-    """Lay the results out, one optimizer a row."""
+    """Build the table of the results, with one row per optimizer."""
     table = Table(
         "\nOptimizer",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        caption=f"Means of {SEEDS} seeds, ± standard deviation; {BATCH} images a step.",
+        caption=f"Mean ± standard deviation of {SEEDS} seeds; {BATCH} images per step.",
     )
     for heading in (
         "Peak\nrate",
         "Final loss\n(training)",
         "\nTest accuracy",
-        "Seconds\na step",
-        "State bytes\na parameter",
+        "Seconds\nper step",
+        "State bytes\nper parameter",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, result in results.items():
@@ -228,35 +225,32 @@ def tabulate(results: dict[str, Result]) -> Table:
             f"{CONTENDERS[name].peak:g}",
             f"{result.losses[:, -1].mean():.1e}",
             f"{result.accuracies.mean():.4f} ± {spread:.4f}",
-            f"{result.seconds_a_step:.5f}",
-            f"{result.bytes_a_parameter:.2f}",
+            f"{result.seconds_per_step:.5f}",
+            f"{result.bytes_per_parameter:.2f}",
         )
     return table
 
 
-def draw(results: dict[str, Result], steps: int) -> bytes:
-    """Draw the loss curves as a PNG."""
+def draw(results: dict[str, Result], steps: int, out: Path) -> None:
+    """Draw the loss curves and write them as a PNG."""
     figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for name, result in results.items():
-        color, dash = CONTENDERS[name].color, CONTENDERS[name].dash
+    for k, (name, result) in enumerate(results.items()):
+        style, x = line_style(k), marks(steps)
         low, high = result.losses.min(axis=0), result.losses.max(axis=0)
-        axes.fill_between(marks(steps), low, high, color=color, alpha=0.2, lw=0)
-        mean = result.losses.mean(axis=0)
-        axes.plot(marks(steps), mean, dash, color=color, lw=2, label=name)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
+        axes.plot(x, result.losses.mean(axis=0), label=name, **style)
     axes.set_title(f"Digits: mean of {SEEDS} seeds, band from lowest to highest")
     axes.set(xlabel="step", ylabel="training loss (cross entropy)", yscale="log")
     axes.set_xlim(0, steps)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, handlelength=3)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
+    figure.savefig(out, format="png")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; give its exit code."""
+    """Run the demo and return its exit code."""
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False)
     results: dict[str, Result] = {}
@@ -267,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"Interrupted. Not finished: {'; '.join(missing)}.")
     if results:
         console.print(tabulate(results))
-        arguments.out.write_bytes(draw(results, arguments.steps))
+        draw(results, arguments.steps, arguments.out)
         console.print(f"Loss curves: {arguments.out}", soft_wrap=True)
     return 130 if missing else 0
 
@@ -275,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
 def _compete_all(
     results: dict[str, Result], console: Console, seed: int, steps: int
 ) -> None:
-    """Fill `results` in place, so that an interruption leaves what was finished."""
+    """Fill `results` in place, so that an interruption leaves those that are done."""
     data, seeds = load(), range(seed, seed + SEEDS)
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     progress = Progress(*columns, console=Console(stderr=True))
@@ -301,10 +295,10 @@ def _compete_all(
 
 @contextlib.contextmanager
 def _late_interrupt() -> Iterator[Callable[[], None]]:
-    """Hold a first Ctrl-C back until the function given is called.
+    """Delay a first Ctrl-C until the function that is yielded is called.
 
-    At once it may strike in a callback that JAX runs while it traces or collects
-    garbage; there Python drops the exception and the training would go on.
+    Raised at once, it may hit a callback that JAX runs while it traces or collects
+    garbage; Python drops an exception there, and the training would go on.
     """
     usual, held = signal.getsignal(signal.SIGINT), []
 
@@ -316,7 +310,7 @@ def _late_interrupt() -> Iterator[Callable[[], None]]:
         if held:
             raise KeyboardInterrupt
 
-    if usual is signal.default_int_handler:  # else a shell has made us ignore Ctrl-C
+    if usual is signal.default_int_handler:  # a shell may have disabled Ctrl-C
         signal.signal(signal.SIGINT, hold)
     try:
         yield raise_if_interrupted
@@ -327,15 +321,18 @@ def _late_interrupt() -> Iterator[Callable[[], None]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rmsprop_jax demo",
-        description="Train a small classifier of handwritten digits with RMSProp, and "
-        "with SGD, AdaGrad and Adam under the same budget.",
+        description="Train a small classifier of handwritten digits with RMSProp, "
+        "SGD, AdaGrad and Adam, for the same number of steps.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--seed", type=_integer(0, 10**9), default=0, help="the first of the seeds"
+        "--seed", type=_integer(0, 10**9), default=0, help="first of the seeds"
     )
     parser.add_argument(
-        "--steps", type=_integer(1, 10**6), default=600, help="steps of each training"
+        "--steps",
+        type=_integer(1, 10**6),
+        default=600,
+        help="steps of each run",
     )
     parser.add_argument(
         "--out", type=_png_path, default="demo.png", help="where to write the figure"
@@ -356,7 +353,7 @@ def _integer(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def _png_path(text: str) -> Path:
-    """Refuse before training what could not be written after it."""
+    """Refuse a path before training that could not be written after it."""
     path = Path(text)
     if path.suffix.lower() != ".png" or path.is_dir():
         raise argparse.ArgumentTypeError(f"must name a .png file; got {text!r}")

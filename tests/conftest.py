@@ -16,7 +16,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # What is measured or shown to fail here depends on how XLA compiles by default. The
 # rest is about values, and most of its time would be LLVM's.
-AS_USERS_COMPILE = ("test_compiled", "test_defects", "test_seeds", "test_demo")
+AS_USERS_COMPILE = ("test_compiled", "test_defects", "test_seeds")
 
 
 @pytest.fixture(autouse=True)

@@ -28,20 +28,20 @@ ZEROS = {
 
 @functools.cache
 def recording(framework):
-    """Give the arrays of a run that was recorded at half time, and its meta data."""
+    """Return the arrays of a run that was recorded at half time, and its meta data."""
     arrays = dict(np.load(GOLDEN / f"{framework}_midrun.npz"))
     return arrays, json.loads(str(arrays.pop("meta")))
 
 
 def below(framework, prefix):
-    """Give the recorded arrays whose names start with `prefix/`."""
+    """Return the recorded arrays whose names start with `prefix/`."""
     arrays, _ = recording(framework)
     cut = len(prefix) + 1
     return {key[cut:]: x for key, x in arrays.items() if key.startswith(f"{prefix}/")}
 
 
 def torch_state_dict(run, step):
-    """Give `optimizer.state_dict()` of a step, with arrays for tensors."""
+    """Return `optimizer.state_dict()` of a step, with arrays for tensors."""
     _, meta = recording("torch")
     state = {number: {} for number in range(len(TORCH_NAMES))}
     for key, x in below("torch", f"{run}/state/{step}").items():
@@ -60,7 +60,7 @@ def loss(params, inputs, targets):
 
 @functools.cache
 def stepper(framework, tx):
-    """Give a jitted step on the recorded data."""
+    """Return a jitted step on the recorded data."""
     arrays, _ = recording(framework)
     inputs, targets = jnp.asarray(arrays["inputs"]), jnp.asarray(arrays["targets"])
 
@@ -74,7 +74,7 @@ def stepper(framework, tx):
 
 
 def train(framework, tx, params, state, steps=30):
-    """Train in JAX on the recorded data; give parameters, state and visited ones."""
+    """Train in JAX on the recorded data; return parameters, state and path."""
     step, visited = stepper(framework, tx), [params]
     for _ in range(steps):
         params, state = step(params, state)
@@ -83,7 +83,7 @@ def train(framework, tx, params, state, steps=30):
 
 
 def error(visited, want):
-    """Give the largest difference from `want` of any parameter, over its way."""
+    """Return the largest difference from `want` of any parameter, over its way."""
     errors = []
     for path, goal in zip(
         zip(*map(jax.tree.leaves, visited), strict=True),
@@ -99,7 +99,7 @@ def replay(framework, run, params, moments):
     """Train from step 30 to 60 in float64 NumPy, by the rule of the framework.
 
     `params` and `moments` (s, m and b, zeros for what is not kept) hold one array a
-    layer, kernels as (inputs, outputs). Gives all parameters that were visited.
+    layer, kernels as (inputs, outputs). Returns all parameters that were visited.
     """
     arrays, meta = recording(framework)
     options = rules.options_of(framework, meta["arguments"][run])

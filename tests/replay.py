@@ -1,4 +1,4 @@
-"""The problem of the golden runs, under our dialects."""
+"""The problem of the golden runs, solved by our dialects."""
 
 import functools
 import json
@@ -28,14 +28,14 @@ RECORDED = sorted(
 
 @functools.cache
 def recording(name):
-    """Give the arrays of a recording and what is said of it."""
+    """Return the arrays of a recording and its description."""
     with np.load(GOLDEN / f"{name}.npz") as file:
         arrays = dict(file)
     return arrays, json.loads(str(arrays.pop("meta")))
 
 
 def recorded_cases(name):
-    """Give the cases of a recording and the paths that were recorded."""
+    """Return the cases of a recording and the paths that were recorded."""
     arrays, meta = recording(name)
     cases = [
         problem.Case(
@@ -47,9 +47,9 @@ def recorded_cases(name):
 
 
 def replay(name, cases):
-    """Give the path of each case under our dialect; one compilation for all.
+    """Return the path of each case with our dialect, after one compilation for all.
 
-    Cases that differ by their dtype alone are leaves of one tree.
+    Cases that differ only in their dtype are leaves of one tree.
     """
     groups = {}
     for case in cases:
@@ -63,7 +63,7 @@ def replay(name, cases):
 
 
 def once(function, *arguments):
-    """Call a function compiled in haste: well takes longer than it then saves."""
+    """Compile a function without optimization, which would take longer, and call it."""
     lowered = jax.jit(function).lower(*arguments)
     return lowered.compile({"xla_backend_optimization_level": 0})(*arguments)
 
@@ -78,7 +78,7 @@ def relative_error(case, want, got):
 def _paths(name, cases):
     arguments = dict(cases[0].arguments)
     if name == "bitsandbytes":
-        arguments.pop("momentum", None)  # as bitsandbytes does
+        arguments.pop("momentum", None)  # which bitsandbytes does not use
     rates = jnp.asarray(problem.make_problem().learning_rates)
     tx = getattr(dialects, name)(lambda count: rates[count], **arguments)
 

@@ -11,10 +11,15 @@ import numpy as np
 import optax
 import pytest
 
-from rmsprop_jax import bench
-from rmsprop_jax.bench import _contenders, _measure, _peers, _training
-from rmsprop_jax.bench import _results as _report
-from rmsprop_jax.bench import _shapes as _trees
+from rmsprop_jax.bench import __main__ as command
+from rmsprop_jax.bench import (
+    _contenders,
+    _measure,
+    _peers,
+    _results,
+    _shapes,
+    _training,
+)
 from rmsprop_jax.bench._contenders import CONTENDERS, REFERENCE, Contender
 
 SMALL = [(4, 3), (3,)]
@@ -26,10 +31,10 @@ def size(shapes):
 
 def test_the_trees_are_those_of_the_models():
     """Parameters as torchvision and Hugging Face count them."""
-    assert size(_trees.resnet50()) == 25_557_032
-    assert len(_trees.resnet50()) == 161
-    assert size(_trees.gpt2()) == 124_439_808
-    assert len(_trees.gpt2()) == 148
+    assert size(_shapes.resnet50()) == 25_557_032
+    assert len(_shapes.resnet50()) == 161
+    assert size(_shapes.gpt2()) == 124_439_808
+    assert len(_shapes.gpt2()) == 148
 
 
 def check(name, contender):
@@ -100,8 +105,8 @@ def test_state_bytes_are_those_that_are_claimed():
         if "flatten" in name:
             continue
         init, _ = _contenders.step_of(contender)
-        state = init(_measure.arrays([(1000,)], contender.dtype, 0))
-        kept = sum(x.nbytes for x in jax.tree.leaves(state) if x.ndim)
+        state = jax.eval_shape(init, [jax.ShapeDtypeStruct((1000,), contender.dtype)])
+        kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if x.ndim)
         assert kept == 1000 * contender.state_bytes, name
 
 
@@ -118,15 +123,15 @@ def test_a_ratio_and_the_interval_that_holds_it():
 def test_the_command(monkeypatch, tmp_path, capsys):
     """Table, JSON and picture; peers that are absent, with how to get them."""
     pytest.importorskip("matplotlib")
-    monkeypatch.setitem(_trees.TREES, "small", SMALL)
+    monkeypatch.setitem(_shapes.TREES, "small", SMALL)
     monkeypatch.setattr(_measure, "LARGE", 1000)
-    monkeypatch.setattr(_trees, "QUICK", ("small",))
+    monkeypatch.setattr(_shapes, "QUICK", ("small",))
     monkeypatch.setattr(_contenders, "QUICK", (REFERENCE, "rmsprop"))
     found, picture, page = (tmp_path / f"found.{x}" for x in ("json", "png", "md"))
     arguments = ["--rounds", "3", "--json", str(found), "--plot", str(picture)]
     arguments += ["--markdown", str(page)]
     peers = [] if torch_is_there() else ["torch, foreach"]
-    assert bench.main([*arguments, "--peers", *peers]) == 0
+    assert command.main([*arguments, "--peers", *peers]) == 0
     kept = json.loads(found.read_text())
     assert [row["contender"] for row in kept["rows"]] == [REFERENCE, "rmsprop"]
     assert set(kept["bandwidths"]) == {"scale in place", "update in place"}
@@ -142,37 +147,37 @@ def test_the_command(monkeypatch, tmp_path, capsys):
 
 def test_what_fails_or_comes_too_late_is_named(monkeypatch, tmp_path, capsys):
     """The rest is measured, and what there is has been written."""
-    monkeypatch.setitem(_trees.TREES, "small", SMALL)
+    monkeypatch.setitem(_shapes.TREES, "small", SMALL)
     monkeypatch.setattr(_measure, "LARGE", 1000)
-    measure = bench.measure
+    measure = command.measure
 
     def fails(tree, shapes, name, *rest):
         if name == "rmsprop":
             raise MemoryError("no memory")
         return measure(tree, shapes, name, *rest)
 
-    monkeypatch.setattr(bench, "measure", fails)
+    monkeypatch.setattr(command, "measure", fails)
     found = tmp_path / "found.json"
     arguments = ["--trees", "small", "--peers", "--rounds", "3", "--json", str(found)]
     arguments += ["--contenders", "rmsprop", REFERENCE]
-    assert bench.main(arguments) == 0
+    assert command.main(arguments) == 0
     kept = json.loads(found.read_text())
     assert [row["contender"] for row in kept["rows"]] == [REFERENCE]
     assert kept["not_measured"] == {"rmsprop on small": "MemoryError: no memory"}
-    assert bench.main([*arguments, "--minutes", "0"]) == 0
+    assert command.main([*arguments, "--minutes", "0"]) == 0
     kept = json.loads(found.read_text())
     assert kept["rows"] == [] and len(kept["not_measured"]) == 2
-    assert "optax.rmsprop on small; 0 minutes were over" in capsys.readouterr().out
+    assert "optax.rmsprop on small; the 0 minutes were over" in capsys.readouterr().out
 
 
 def test_rounds_must_be_positive(capsys):
     with pytest.raises(SystemExit):
-        bench.main(["--rounds", "0"])
+        command.main(["--rounds", "0"])
     assert "--rounds: must be at least 1; got 0" in capsys.readouterr().err
 
 
 def test_json_has_no_nan(tmp_path):
-    _report.write_json(tmp_path / "x.json", {"rows": [{"a": float("nan"), "b": 1.5}]})
+    _results.write_json(tmp_path / "x.json", {"rows": [{"a": float("nan"), "b": 1.5}]})
     found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
     assert found["rows"] == [{"a": None, "b": 1.5}]
 
@@ -184,8 +189,8 @@ def torch_is_there():
 @pytest.mark.parametrize(
     ("shapes", "loss"),
     [
-        (_trees.gpt2(1, 64, 50), _training.gpt2_loss),
-        (_trees.resnet50(), _training.resnet50_loss),
+        (_shapes.gpt2(1, 64, 50), _training.gpt2_loss),
+        (_shapes.resnet50(), _training.resnet50_loss),
     ],
     ids=("gpt2", "resnet50"),
 )

@@ -1,4 +1,4 @@
-"""The formats that `bench/` compares ours with: do they keep what their sources do?"""
+"""The formats that the studies compare ours with store what their sources store."""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,10 @@ import pytest
 import rmsprop_jax
 from rmsprop_jax._storage import nearest
 
-BENCH = Path(__file__).parents[1] / "bench"
-if not BENCH.exists():
+STUDIES = Path(__file__).parents[1] / "benchmarks"
+if not STUDIES.exists():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(BENCH))
+sys.path.insert(0, str(STUDIES))
 import storage_formats as formats  # noqa: E402
 
 

@@ -333,7 +333,9 @@ def test_a_file_is_open_to_whom_the_umask_says(umask, mode, tmp_path):
 
 def test_switches_of_timm_that_nothing_here_has():
     group = SAVED["param_groups"][0] | {"caution": True}
-    with pytest.raises(ValueError, match="has caution, which this group has on"):
+    with pytest.raises(
+        ValueError, match="no dialect has caution, which this group uses"
+    ):
         torch.options({"state": {}, "param_groups": [group]})
 
 
@@ -350,8 +352,8 @@ def test_switches_of_keras_that_nothing_here_has():
     assert keras.options(config) == {"learning_rate": 0.1, "rho": 0.9}
     config |= dict(use_ema=True, gradient_accumulation_steps=4, loss_scale_factor=2.0)
     match = (
-        "no transformation here has use_ema or loss_scale_factor or "
-        "gradient_accumulation_steps, which this config has on.*MultiSteps"
+        "no dialect has use_ema or loss_scale_factor or "
+        "gradient_accumulation_steps, which this config uses.*MultiSteps"
     )
     with pytest.raises(ValueError, match=f"^`interop.keras.options`: {match}"):
         keras.options(config)

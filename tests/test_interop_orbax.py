@@ -75,13 +75,13 @@ def test_keys_are_placed_as_those_at_hand(tmp_path):
 @pytest.mark.parametrize(
     ("kept", "wanted", "match"),
     [
-        ("key", "keys", r"k is uint32\[2\] .*expected uint32\[3, 2\]"),
-        ("key", "rbg", r"k is uint32\[2\] .*expected uint32\[4\]"),
+        ("key", "keys", r"'k' is uint32\[2\] .*expected uint32\[3, 2\]"),
+        ("key", "rbg", r"'k' is uint32\[2\] .*expected uint32\[4\]"),
         # Alike as Orbax keeps them; it restores what was saved, not what is wanted.
-        ("key", "raw", r"k is key<fry>\[\] .*expected uint32\[2\]"),
-        ("raw", "key", r"k is uint32\[2\] .*expected key<fry>\[\]"),
-        ("rbg", "unsafe", r"k is key<rbg>\[\] .*expected key<urbg>\[\]"),
-        ("raw of four", "rbg", r"k is uint32\[4\] .*expected key<rbg>\[\]"),
+        ("key", "raw", r"'k' is key<fry>\[\] .*expected uint32\[2\]"),
+        ("raw", "key", r"'k' is uint32\[2\] .*expected key<fry>\[\]"),
+        ("rbg", "unsafe", r"'k' is key<rbg>\[\] .*expected key<urbg>\[\]"),
+        ("raw of four", "rbg", r"'k' is uint32\[4\] .*expected key<rbg>\[\]"),
     ],
 )
 def test_keys_of_another_kind_are_refused(kept, wanted, match, tmp_path):
@@ -133,7 +133,7 @@ def test_the_folder_of_a_step_names_that_of_the_tree(tmp_path):
             manager.save(100, args=args)
         with pytest.raises(ValueError, match=rf"{match}\. Pass one of them"):
             orbax.restore(tmp_path / folder / "100", state)
-        with pytest.raises(ValueError, match="no tree was saved there whole"):
+        with pytest.raises(ValueError, match="no complete tree was saved there"):
             orbax.restore(tmp_path / folder, state)
     restored = orbax.restore(tmp_path / "two" / "100" / "state", state)
     chex.assert_trees_all_equal(restored, state)

@@ -77,7 +77,7 @@ def test_injected_hyperparameters():
 
 
 def test_chain_around_a_chain():
-    tx = optax.chain(optax.clip(1.0), rmsprop(0.1, centered=True, **RULE))
+    tx = optax.chain(optax.clip(1.0), rmsprop(0.1, centered=True, eps_in_sqrt=False))
     assert fill(tx, centered=True)[1][0].count == 30
 
 
@@ -267,6 +267,28 @@ def test_bitsandbytes():
         torch.from_state_dict(given, tx.init(PARAMS), MAPPING, names=list(SQUARES))
 
 
+@pytest.mark.parametrize("path", ["w", ""])
+def test_complex_parameters_have_moments_of_their_parts(path):
+    """Also where an infinite part would make the other one NaN in an addition."""
+    square = np.array([1 + 2j, 3 + np.inf * 1j, 0.5j], np.complex64)
+    square.real[1] = 3
+    group = {"params": [0], "param_names": ["w"], "momentum": 0.9}
+    kept = {"step": np.float32(5), "square_avg": square}
+    kept["momentum_buffer"] = np.array([1j, 2, 3], np.complex64)
+    given = {"state": {0: kept}, "param_groups": [group]}
+    params = jnp.zeros(3, jnp.complex64)
+    template = dialects.torch(0.1, momentum=0.9).init({"w": params} if path else params)
+    state = torch.from_state_dict(given, template, {"w": path})
+    s = state[0].s["w"] if path else state[0].s
+    np.testing.assert_array_equal(s.real, [1, 3, 0])
+    np.testing.assert_array_equal(s.imag, [2, np.inf, 0.5])
+    back = torch.to_state_dict(state, given, {"w": path})
+    chex.assert_trees_all_equal(back, given)
+    bad = given | {"state": {0: kept | {"square_avg": square[:2]}}}
+    with pytest.raises(ValueError, match=r"of 'w': got \(2,\), expected \(3,\) for"):
+        torch.from_state_dict(bad, template, {"w": path})
+
+
 def test_names_for_numbers():
     """From FSDP, whose numbers are names; from the file; or from the caller."""
     named = saved(names=False)
@@ -309,7 +331,7 @@ def test_keras_lists_what_does_not_fit():
         "`interop.keras.to_variables`: does not fit.",
         "  missing: 'learning_rate'",
         "  missing: velocity of 'v', for which the mapping has no name",
-        "  unexpected: velocity of '', for there is no 'w'",
+        "  unexpected: velocity of the root, for there is no 'w'",
     ]
 
 

@@ -38,6 +38,15 @@ def test_a_state_of_a_table_is_refused(state):
         storage.convert(state, after="uint8")
 
 
+def test_an_unknown_format_is_named_as_it_was_given():
+    state = scale_by_rmsprop().init(PARAMS)
+    for given in ({"after": "uint9"}, {"before": "uint9", "after": "uint8"}):
+        word = min(given, key=lambda key: given[key] != "uint9")
+        match = rf"storage.convert\({word}=...\)` must be one of .*got 'uint9'"
+        with pytest.raises(ValueError, match=match):
+            storage.convert(state, **given)
+
+
 def test_wherever_ours_is():
     """Inside wrappers; without parameters; behind another optimizer."""
 

@@ -1,4 +1,4 @@
-"""What is drawn for what is given: lines, labels, ends and errors."""
+"""What the plots draw: lines, labels, ends of diverged runs; and errors."""
 
 import matplotlib
 
@@ -52,7 +52,7 @@ def labels(ax):
 
 
 def crosses(ax):
-    """Give the points that are crossed out."""
+    """Return the points that are crossed out."""
     scattered = [c for c in ax.collections if isinstance(c, PathCollection)]
     return np.concatenate([c.get_offsets() for c in scattered])
 
@@ -81,9 +81,10 @@ def test_seven_runs_are_told_apart():
     ax = plots.losses({str(k): np.ones(3) for k in range(7)})
     styles = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
     assert len(styles) == 7
+    assert [line.get_color() for line in ax.lines] == list(plots.COLORS)
 
 
-def test_path_shows_all_or_what_is_asked():
+def test_path_shows_all_paths_or_the_given_area():
     ax = plots.path(bowl, {"a": way()})
     assert ax.get_xlim() == (-5.5, 0.5) and ax.get_ylim() == (-2.3, 1.3)
     ax = plots.path(bowl, {"a": way((1e30, NAN))}, bounds=((-6, 1), (-3, 3)))
@@ -109,7 +110,7 @@ def test_losses_are_the_median_and_the_range():
     assert [0, 2] in corners and [0, 8] in corners and [10, 1] in corners
 
 
-def test_lost_runs_end_at_a_cross():
+def test_diverged_runs_end_at_a_cross():
     runs = np.array([[1, 2, NAN, NAN], [1, 3, 4, INF], [1, 1, 1, 1.0]])
     ax = plots.losses({"a": runs, "all": np.full(4, NAN), "one": [1, INF, 2, 3]})
     assert labels(ax) == ["a (2 of 3 diverged)", "all (diverged)", "one (diverged)"]
@@ -118,8 +119,8 @@ def test_lost_runs_end_at_a_cross():
     ax.figure.canvas.draw()
 
 
-def test_a_lost_run_does_not_come_back():
-    """Not into the median, nor into the band."""
+def test_a_diverged_run_does_not_come_back():
+    """It returns neither into the median nor into the band."""
     ax = plots.losses({"a": [[1, NAN, 0.5], [3, 2, 1], [4, 3, 2]]})
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3, 3, 2])
     corners = ax.collections[0].get_paths()[0].vertices.tolist()
@@ -138,11 +139,11 @@ def test_a_loss_of_zero_is_drawn():
 STILL = np.zeros((3, 2))
 NOTHING = {
     "the same": lambda: plots.divergence({"a": STILL, "b": STILL}, reference="a"),
-    "from a lost run": lambda: plots.divergence(
+    "from a diverged run": lambda: plots.divergence(
         {"a": STILL * NAN, "b": STILL}, reference="a"
     ),
-    "lost at once": lambda: plots.losses({"a": [NAN, NAN]}),
-    "all lost at once": lambda: plots.losses({"a": [[NAN, NAN], [INF, NAN]]}),
+    "diverged at once": lambda: plots.losses({"a": [NAN, NAN]}),
+    "all diverged at once": lambda: plots.losses({"a": [[NAN, NAN], [INF, NAN]]}),
     "no band": lambda: plots.bands([0, 1], np.full((2, 3), NAN), label="a"),
 }
 
@@ -174,7 +175,7 @@ def test_bands_take_diagnostics():
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [rate[2]] * 2)
 
 
-def test_heat_map_frames_the_best_and_grays_the_lost():
+def test_heat_map_frames_the_best_and_grays_the_diverged():
     values = [[3.0, NAN, 0.5], [2.0, INF, 0.25]]
     ax = plots.heat_map(values, ("eps", [1e-8, 1e-3]), ("momentum", [None, 0.5, "x"]))
     texts = [text.get_text() for text in ax.texts]
@@ -214,9 +215,12 @@ def test_divergence_is_the_distance():
 
 
 ERRORS = [
-    (lambda: plots.path(bowl, {"a": np.ones((4, 3))}), r"'a' must be .*\(steps, 2\)"),
+    (
+        lambda: plots.path(bowl, {"a": np.ones((4, 3))}),
+        r"'a' must have the shape \(steps, 2\)",
+    ),
     (lambda: plots.path(bowl, {"a": np.ones(4)}), r"paths=...\)`: 'a' .* rank 2"),
-    (lambda: plots.path(bowl, {"a": [[NAN, 1]]}), "no finite point.*bounds="),
+    (lambda: plots.path(bowl, {"a": [[NAN, 1]]}), "must have a finite point.*bounds="),
     (lambda: plots.losses({"a": [1.0, -1.0]}), "'a' must not be negative.*got -1"),
     (lambda: plots.losses({"a": []}), r"that is not empty; got shape \(0,\)"),
     (lambda: plots.losses({"a": [1]}, steps=[1, 2]), r"steps=...\)` must .* 1 marks"),
@@ -243,11 +247,12 @@ def test_errors(call, match):
         call()
 
 
-def test_matplotlib_is_asked_for(monkeypatch):
+def test_missing_matplotlib_is_named(monkeypatch):
     import importlib
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     monkeypatch.delitem(sys.modules, "rmsprop_jax.plots")
-    with pytest.raises(ModuleNotFoundError, match="`pip install matplotlib`"):
+    install = r"`pip install 'rmsprop_jax\[plots\]'` or `pip install matplotlib`"
+    with pytest.raises(ModuleNotFoundError, match=install):
         importlib.import_module("rmsprop_jax.plots")

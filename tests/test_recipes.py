@@ -1,9 +1,9 @@
 """Each recipe against its numbers, listed again from the sources."""
 
 import inspect
-import json
 import math
 import re
+import runpy
 
 import chex
 import jax
@@ -16,8 +16,15 @@ from replay import GOLDEN, once
 
 from rmsprop_jax import dialects, recipes
 from rmsprop_jax.dialects._dialect import DIALECTS
-from rmsprop_jax.recipes import __main__ as _recipes_cli
-from rmsprop_jax.recipes._recipe import CODE, NOT_GIVEN, PAPER, RECIPES, REPORTED
+from rmsprop_jax.recipes import __main__ as command
+from rmsprop_jax.recipes._recipe import (
+    CODE,
+    NOT_GIVEN,
+    PAPER,
+    RECIPES,
+    REPORTED,
+    staircase,
+)
 
 STEPS = 24  # no gradients from 10 to 13
 STEPS_PER_EPOCH = 2
@@ -190,10 +197,10 @@ def test_every_recipe_is_public_has_facts_and_is_listed():
     public = {
         name
         for name, value in vars(recipes).items()
-        if inspect.isfunction(value) and value.__module__ == recipes.__name__
-        if not name.startswith("_")
+        if not (inspect.ismodule(value) or name.startswith("_"))
     }
     assert public == set(RECIPES) == set(LISTED)
+    assert all(RECIPES[name].function is vars(recipes)[name] for name in public)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -210,6 +217,19 @@ def test_every_number_has_a_source_and_a_status(name):
         )
         assert not (number.status == NOT_GIVEN and number.value is not None)
     assert len({number.name for number in facts.numbers}) == len(facts.numbers)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_docstrings_name_every_argument_and_source(name):
+    text = inspect.getdoc(getattr(recipes, name))
+    sections = ["Args:", "Returns:", "Raises:", "Source:"]
+    assert re.findall(r"^[A-Z]\w+:", text, re.MULTILINE) == sections
+    arguments = text[text.index("Args:") : text.index("Returns:")]
+    for word in inspect.signature(getattr(recipes, name)).parameters:
+        assert re.search(rf"\b{word}\b", arguments), word
+    source = " ".join(text.partition("Source: ")[2].split())
+    assert all(number.source in source for number in RECIPES[name].numbers)
+    assert max(map(len, text.splitlines())) <= 88
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -244,7 +264,7 @@ def test_weight_decay_leaves_out_what_is_masked():
 
 
 def test_efficientnet_rises_from_zero_and_steps_down():
-    rate = recipes._staircase("efficientnet", recipes._numbers("efficientnet"), 312.5)
+    rate = staircase(RECIPES["efficientnet"], 312.5, 0.016)
     assert rate(0) == 0
     np.testing.assert_allclose(rate(781), 0.016 * 781 / 1562, rtol=1e-6)
     np.testing.assert_allclose(rate(1562), 0.016 * 0.97**2, rtol=1e-6)
@@ -306,6 +326,66 @@ def test_bfloat16_parameters_get_finite_bfloat16_updates():
         )
 
 
+def test_every_recipe_works_under_injection():
+    g = 5 * jnp.asarray(gradients(steps=6), jnp.float32)
+    start = jnp.linspace(-1, 1, 7)
+    pairs = {}
+    for name, (arguments, *_) in LISTED.items():
+        recipe = getattr(recipes, name)
+        injected = optax.inject_hyperparams(recipe)(*arguments)
+        state = injected.init(start)
+        given = zip(inspect.signature(recipe).parameters, arguments, strict=False)
+        numbers = {word for word, x in given if isinstance(x, int | float)}
+        assert set(state.hyperparams) == numbers | {"seed"} | (
+            {"batch_size"} if name == "dqn_nature" else set()
+        )
+        pairs[name] = injected, recipe(*arguments)
+    ends = once(lambda: {n: [walk(x, start, g) for x in pairs[n]] for n in pairs})
+    for name, (one, two) in ends.items():
+        np.testing.assert_allclose(one, two, rtol=2e-6, atol=1e-6, err_msg=name)
+        injected, plain = pairs[name]
+        states = [tx.init(start) for tx in pairs[name]]
+        updates = [
+            tx.update(g[1], state, start)[0]
+            for tx, state in zip(pairs[name], states, strict=True)
+        ]
+        np.testing.assert_allclose(*updates, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def test_injected_numbers_may_change_and_are_checked():
+    p = jnp.ones(2)
+    tx = optax.inject_hyperparams(recipes.impala)(8000, 800)
+    state = tx.init(p)
+    state.hyperparams["total_frames"] = jnp.array(16000)
+    _, state = tx.update(p, state, p)
+    updates, _ = tx.update(p, state, p)
+    plain = recipes.impala(16000, 800)
+    _, state = plain.update(p, plain.init(p), p)
+    np.testing.assert_allclose(updates, plain.update(p, state, p)[0], rtol=1e-6)
+
+    match = r"^`recipes.impala\(total_frames=...\)` must lie in \[1, inf\); got 0"
+    with pytest.raises(ValueError, match=match):
+        optax.inject_hyperparams(recipes.impala)(0, 800).init(p)
+
+
+def test_a_function_as_mask_is_a_static_argument_of_injection():
+    params = {"kernel": jnp.ones(2), "scale": jnp.ones(2)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    make = optax.inject_hyperparams(recipes.inception_v3, "weight_decay_mask")
+    tx = make(10, lambda tree: {name: name == "kernel" for name in tree})
+    updates, _ = jax.jit(tx.update)(zero, tx.init(params), params)
+    assert jnp.all(updates["kernel"] < 0)
+    np.testing.assert_array_equal(updates["scale"], 0)
+
+
+def test_integers_beside_parameters_are_left_alone():
+    p = {"w": jnp.ones(2), "steps": jnp.array(3)}
+    tx = recipes.inception_v3(10, None)
+    updates, _ = tx.update(p, tx.init(p), p)
+    assert updates["steps"].dtype == jnp.int32 and updates["steps"] == 0
+    assert jnp.all(updates["w"] != 0)
+
+
 def test_options_reach_the_rule():
     tx = recipes.dqn_zoo(nonfinite="hold")
     p = jnp.ones(2)
@@ -325,6 +405,11 @@ def test_options_reach_the_rule():
         (lambda: recipes.dqn_nature("sum", 0), r"dqn_nature\(batch_size=...\)"),
         (lambda: recipes.a3c(-1, 0.1, 0, 9), r"a3c\(learning_rate=...\)"),
         (lambda: recipes.a3c(1e-3, 0.1, 0, 0), r"a3c\(total_steps=...\)"),
+        (lambda: recipes.a3c(1e-3, -1, 0, 9), r"a3c\(eps=...\)"),
+        (lambda: recipes.a3c(1e-3, 0.1, -1, 9), r"a3c\(initial_scale=...\)"),
+        (lambda: recipes.a3c(1e-3, 0.1, 0, jnp.array(0)), r"a3c\(total_steps=...\)"),
+        (lambda: recipes.dqn_zoo(nonfinite="x"), r"dqn_zoo\(nonfinite=...\)"),
+        (lambda: recipes.dqn_zoo(storage="x"), r"dqn_zoo\(storage=...\)"),
         (lambda: recipes.a2c_baselines(0, 1), r"a2c_baselines\(total_timesteps="),
         (lambda: recipes.a2c_baselines(9, 0), r"a2c_baselines\(batch_size="),
         (lambda: recipes.acer_baselines(0), r"acer_baselines\(total_updates="),
@@ -339,20 +424,31 @@ def test_arguments_are_checked_in_the_words_of_the_recipe(call, match):
         call()
 
 
+def test_none_is_refused_by_name():
+    for name in ("total_frames", "frames_per_update", "seed"):
+        given = {"total_frames": 8000, "frames_per_update": 800, name: None}
+        with pytest.raises(TypeError, match=name):
+            recipes.impala(**given)
+
+
 def test_the_command_line_prints_every_number(capsys):
-    assert _recipes_cli.main([]) == 0
+    assert command.main([]) == 0
     printed = capsys.readouterr().out
     for name, facts in RECIPES.items():
         assert f"recipes.{name}(" in printed
         assert all(number.source in printed for number in facts.numbers)
-    assert _recipes_cli.main(["a3c", "--json"]) == 0
-    numbers = json.loads(capsys.readouterr().out)["a3c"]["numbers"]
-    assert {x["name"]: x["value"] for x in numbers}["decay"] == 0.99
+    assert command.main(["a3c"]) == 0
+    printed = capsys.readouterr().out
+    assert "recipes.a3c(learning_rate, eps, initial_scale, total_steps)" in printed
+    assert "recipes.impala(" not in printed
     with pytest.raises(SystemExit, match="2"):
-        _recipes_cli.main(["ppo"])
-    assert "no recipe 'ppo'; there are efficientnet" in capsys.readouterr().err
+        command.main(["ppo"])
+    assert "no recipe 'ppo'; there are a2c_baselines" in capsys.readouterr().err
 
 
 def test_the_page_is_the_one_that_the_data_gives():
-    page = GOLDEN.parents[1] / "docs" / "recipes.md"
-    assert page.read_text() == _recipes_cli.page()
+    docs = GOLDEN.parents[1] / "docs"
+    if not docs.exists():
+        pytest.skip("installed without its source tree")
+    page = runpy.run_path(str(docs / "write_pages.py"))["recipes_page"]()
+    assert (docs / "recipes.md").read_text() == page, "run docs/write_pages.py"

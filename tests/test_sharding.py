@@ -89,7 +89,7 @@ def test_state_lives_where_its_parameters_do(make, mesh):
     assert sharding.state_shardings(tx, PARAMS, params) == shardings
     from_specs = sharding.state_shardings(tx, PARAMS, specs)
     assert jax.tree.map(lambda x: x.spec, shardings) == from_specs
-    state = sharding.init(tx, params, shardings)
+    state = sharding.init_sharded(tx, params, shardings)
     chex.assert_trees_all_equal(state, tx.init(PARAMS))
     for x, where in zip(*map(jax.tree.leaves, (state, shardings)), strict=True):
         assert x.sharding.is_equivalent_to(where, x.ndim)
@@ -136,7 +136,7 @@ def test_master_weights_on_a_mesh(bits):
         return jax.tree.map(np.asarray, (params, state))
 
     with jax.numpy_dtype_promotion("standard"):
-        state = sharding.init(tx, params, sharding.state_shardings(tx, params))
+        state = sharding.init_sharded(tx, params, sharding.state_shardings(tx, params))
         assert state.residual["embed"].sharding.spec == P("fsdp", "tensor")
         chex.assert_trees_all_equal(
             follow(params, state), follow(alone, tx.init(alone))
@@ -157,7 +157,7 @@ def test_explicit_meshes():
         params = placed(mesh)
         tx = TRANSFORMATIONS["uint8"]()
         shardings = sharding.state_shardings(tx, params)
-        state = sharding.init(tx, params, shardings)
+        state = sharding.init_sharded(tx, params, shardings)
         _, after = jax.jit(tx.update)(params, state, params)
         before, after = (
             [jax.typeof(x) for x in jax.tree.leaves(t)] for t in (state, after)
@@ -174,7 +174,7 @@ def test_jitted_init_keeps_the_sharding_and_that_of_optax_does_not():
     for storage in STORAGES:
         kept = jax.jit(scale_by_rmsprop(storage=storage).init)(params)
         assert kept.s["embed"].sharding.spec[0] == "fsdp"
-    made = sharding.init(
+    made = sharding.init_sharded(
         optax.scale_by_rms(),
         params,
         sharding.state_shardings(optax.scale_by_rms(), params),
@@ -197,10 +197,10 @@ WIDE = {"a": jnp.ones((64, 32)), "b": jnp.ones((32, 8)), "c": jnp.ones(16)}
 def test_zero1_divides_the_bytes_by_the_axis(storage):
     mesh = make_mesh((8,), ("data",))
     tx = scale_by_rmsprop(centered=True, storage=storage)
-    state = sharding.init(tx, WIDE, sharding.zero1_shardings(tx, WIDE, mesh))
+    state = sharding.init_sharded(tx, WIDE, sharding.zero1_shardings(tx, WIDE, mesh))
     moments = (state.s, state.m)
     assert per_device(moments) == whole(moments) / 8
-    assert sharding.replicated(sharding.zero1_shardings(tx, WIDE, mesh)) == ["count"]
+    assert sharding.replicated(sharding.zero1_shardings(tx, WIDE, mesh)) == ["step"]
 
 
 def test_zero1_beside_other_axes_takes_the_largest_dimension():
@@ -218,7 +218,7 @@ def test_leaves_that_no_axis_divides_stay_whole_and_are_listed():
     mesh = make_mesh((8,), ("data",))
     params = {"w": jnp.ones((8, 3)), "odd": jnp.ones((3, 5)), "x": jnp.ones(())}
     shardings = sharding.zero1_shardings(scale_by_rmsprop(), params, mesh)
-    assert sharding.replicated(shardings) == ["count", "s/odd", "s/x"]
+    assert sharding.replicated(shardings) == ["step", "s/odd", "s/x"]
 
 
 def zero1_step(storage, kind=AxisType.Auto):
@@ -245,7 +245,7 @@ def test_zero1_trains_as_replicated(storage):
     tx, params, x, step, shardings, everywhere = zero1_step(storage)
     results = []
     for where in (shardings, sharding.state_shardings(tx, params)):
-        state = sharding.init(tx, params, where)
+        state = sharding.init_sharded(tx, params, where)
         jitted = jax.jit(step, out_shardings=(everywhere, where))
         p = params
         for _ in range(5):
@@ -263,7 +263,7 @@ def test_zero1_on_an_explicit_mesh():
     for kind in (AxisType.Auto, AxisType.Explicit):
         tx, params, x, step, shardings, everywhere = zero1_step("uint8", kind)
         with jax.set_mesh(everywhere.mesh):
-            state = sharding.init(tx, params, shardings)
+            state = sharding.init_sharded(tx, params, shardings)
             for _ in range(3):
                 params, state = jax.jit(step, out_shardings=(everywhere, shardings))(
                     params, state, x
@@ -276,7 +276,7 @@ def test_zero1_on_an_explicit_mesh():
 @every_storage
 def test_zero1_moves_gradients_and_updates_and_never_the_state(storage):
     tx, params, x, step, shardings, everywhere = zero1_step(storage)
-    state = sharding.init(tx, params, shardings)
+    state = sharding.init_sharded(tx, params, shardings)
     jitted = jax.jit(step, out_shardings=(everywhere, shardings))
     text = jitted.lower(params, state, x).compile().as_text()
     gathered = re.findall(r"= \(?(\w+)\[([\d,]*)\]\S* all-gather", text)
@@ -334,11 +334,161 @@ def test_the_state_of_an_nnx_optimizer():
     assert found.sharding.is_equivalent_to(where["kernel"], 2)
 
 
+def test_the_names_of_parameters_confuse_nothing():
+    """Parameters called like fields of states, nested in each other, of one shape."""
+    leaf = jnp.ones((8, 8))
+    params = {"s": {"w": leaf, "s": leaf}, "w": leaf, "trace": {"s": leaf}}
+    specs = {"s": {"w": P("a"), "s": P("b")}, "w": P("c"), "trace": {"s": P("d")}}
+    tx = rmsprop(0.1, centered=True, momentum=0.9)
+    found = sharding.state_shardings(tx, params, specs)
+    of_state = sharding.shardings_of(tx.init(params), params, specs)
+    for state in (found, of_state):
+        assert (state[0].s, state[0].m, state[2].trace) == (specs, specs, specs)
+        assert state[0].step == P()
+    mask = {"s": {"w": False, "s": False}, "w": True, "trace": {"s": False}}
+    found = sharding.state_shardings(
+        optax.masked(optax.trace(0.9), mask), params, specs
+    )
+    assert jax.tree.leaves(found) == [P("c")]
+
+
+def test_a_state_that_fits_in_two_ways_is_refused():
+    leaf = jnp.ones((8, 8))
+    params = {"trace": {"w": leaf}, "w": leaf}
+    specs = {"trace": {"w": P("a")}, "w": P("b")}
+    tx = optax.masked(optax.trace(0.9), {"trace": {"w": False}, "w": True})
+    with pytest.raises(ValueError, match=r"in two ways.*sharding.state_shardings\(tx"):
+        sharding.shardings_of(tx.init(params).inner_state, params, specs)
+    assert jax.tree.leaves(sharding.state_shardings(tx, params, specs)) == [P("b")]
+
+
+HOST = "pinned_host"
+needs_memory_spaces = pytest.mark.skipif(
+    not hasattr(jax, "memory"), reason="JAX before 0.7.1 has no jax.memory"
+)
+
+
+@needs_memory_spaces
+@pytest.mark.parametrize("kind", (AxisType.Auto, AxisType.Explicit))
+def test_state_of_parameters_in_host_memory(kind):
+    """It is created in host memory, by `init` and under jit, and by the helpers."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
+    where = NamedSharding(mesh, P("x"), memory_kind=HOST)
+    params = {"w": jax.device_put(jnp.ones((16, 4)), where)}
+    tx = rmsprop(0.1, centered=True, momentum=0.9, storage="uint8")
+    with jax.set_mesh(mesh):
+        shardings = sharding.state_shardings(tx, params)
+        states = [
+            tx.init(params),
+            jax.jit(tx.init)(params),
+            sharding.init_sharded(tx, params, shardings),
+        ]
+        given = {"w": where}
+        further = sharding.zero1_shardings(tx, params, mesh, "x", given)
+    for state in (*states, shardings, further):
+        kept = (state[0].s, state[0].m, state[2].trace)
+        for x in jax.tree.leaves(kept):
+            found = getattr(x, "sharding", x)
+            assert (found.memory_kind, found.spec[0]) == (HOST, "x")
+
+
+@needs_memory_spaces
+@pytest.mark.parametrize("storage", ("float32", "uint8"))
+def test_state_in_host_memory_is_streamed_through_the_device(storage):
+    """Equal bit for bit to a run in device memory; the state never stays on it."""
+    mesh = make_mesh((8,), ("x",))
+    tx = rmsprop(0.1, centered=True, momentum=0.9, storage=storage)
+    params = {"w": jnp.linspace(-1, 1, 64).reshape(16, 4)}
+    params = jax.device_put(params, NamedSharding(mesh, P("x")))
+
+    def follow(tx, kind):
+        where = jax.tree.map(
+            lambda x: NamedSharding(mesh, x.spec, memory_kind=kind),
+            sharding.state_shardings(tx, params),
+        )
+        state = jax.device_put(tx.init(params), where)
+        p, step = params, jax.jit(tx.update, donate_argnums=1)
+        for _ in range(3):
+            u, state = step(p, state, p)
+            p = optax.apply_updates(p, u)
+        return jax.tree.map(np.asarray, (p, state)), state
+
+    want, _ = follow(tx, None)
+    got, state = follow(sharding.streamed(tx), HOST)
+    chex.assert_trees_all_equal(got, want)
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(state)} == {HOST}
+
+
+@needs_memory_spaces
+def test_parameters_and_state_in_host_memory():
+    """The pattern of docs/many-devices.md for parameters that are in host memory too."""
+    host = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind=HOST)
+    tx = sharding.streamed(rmsprop(0.1))
+    params = jax.device_put(jnp.ones(4), host)
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state, g):
+        here = jax.device_put(params, jax.memory.Space.Device)
+        u, state = tx.update(g, state, here)
+        moved = optax.apply_updates(here, u)
+        return jax.device_put(moved, jax.memory.Space.Host), state
+
+    g = jnp.ones(4)
+    moved, state = step(params, state, g)
+    plain = rmsprop(0.1)
+    want = 1 + plain.update(g, plain.init(g))[0]
+    np.testing.assert_array_equal(moved, want)
+    assert {moved.sharding.memory_kind, state[0].s.sharding.memory_kind} == {HOST}
+
+
+@pytest.mark.parametrize("masters", (False, True))
+def test_sharding_metadata_of_flax_is_copied_to_a_state(masters):
+    """nnx gives each leaf of a state the metadata of its parameter."""
+    if not hasattr(jax, "set_mesh"):
+        pytest.skip("JAX before 0.8 has no jax.set_mesh")
+    part, init = nnx.with_partitioning, nnx.initializers
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            embedding = part(init.normal(), ("y", None))
+            kernel = part(init.lecun_normal(), (None, "y"))
+            self.embed = nnx.Embed(16, 8, embedding_init=embedding, rngs=rngs)
+            self.dense = nnx.Linear(
+                8, 8, param_dtype=jnp.bfloat16, kernel_init=kernel, rngs=rngs
+            )
+
+        def __call__(self, ids):
+            return self.dense(self.embed(ids))
+
+    tx = rmsprop(1e-3, storage="uint8", momentum=0.9)
+    tx = master_weights(tx) if masters else tx
+    ranks, dtypes = (
+        jax.numpy_rank_promotion("allow"),
+        jax.numpy_dtype_promotion("standard"),
+    )
+    with jax.set_mesh(make_mesh((4, 2), ("x", "y"))), ranks, dtypes:
+        model = Net(nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+        before = model.dense.kernel[...]
+        g = nnx.grad(lambda m: jnp.mean(m(jnp.arange(4)) ** 2))(model)
+        optimizer.update(model, g)
+        assert not jnp.array_equal(model.dense.kernel[...], before)
+
+
 ERRORS = [
     (dict(param_shardings={"w": P("x")}), ValueError, "must be a tree like"),
-    (dict(param_shardings={"w": P("x"), "b": 3}), TypeError, "at b must be a Named.*3"),
-    (dict(param_shardings={"w": P(), "b": P(None, "x")}), ValueError, "at b.*more dim"),
-    (dict(), TypeError, "at b must be.*SingleDevice(.|\n)*param_shardings"),
+    (
+        dict(param_shardings={"w": P("x"), "b": 3}),
+        TypeError,
+        "at 'b' must be a Named.*3",
+    ),
+    (
+        dict(param_shardings={"w": P(), "b": P(None, "x")}),
+        ValueError,
+        "at 'b'.*more dim",
+    ),
+    (dict(), TypeError, "at 'b' must be.*SingleDevice(.|\n)*param_shardings"),
 ]
 
 
@@ -353,15 +503,17 @@ def test_wrong_meshes_and_axes_are_refused_by_name():
     mesh, other = make_mesh((8,), ("x",)), make_mesh((4, 2), ("x", "y"))
     params, tx = {"w": jnp.ones((8, 4)), "b": jnp.ones(4)}, scale_by_rmsprop()
     mixed = {"w": NamedSharding(other, P("x")), "b": NamedSharding(mesh, P())}
-    with pytest.raises(ValueError, match="at w is on another mesh"):
+    with pytest.raises(ValueError, match="at 'w' is on another mesh"):
         sharding.state_shardings(tx, params, mixed)
     uneven = {"w": NamedSharding(mesh, P("x")), "b": NamedSharding(mesh, P("x"))}
-    with pytest.raises(ValueError, match="at b.*dimension of 4 into 8"):
+    with pytest.raises(ValueError, match="at 'b'.*dimension of 4 into 8"):
         sharding.state_shardings(tx, params, uneven)
     with pytest.raises(ValueError, match=r"axis=...\)` must be one of.*'x'.*'data'"):
         sharding.zero1_shardings(tx, params, mesh)
-    with pytest.raises(ValueError, match=r"sharding.init\(shardings\)` must be a tree"):
-        sharding.init(tx, params, {"w": P()})
+    with pytest.raises(
+        ValueError, match=r"sharding.init_sharded\(shardings\)` must be a tree"
+    ):
+        sharding.init_sharded(tx, params, {"w": P()})
 
 
 SAVED = ("8", "4", "1", "2x4", "zero1")
@@ -391,7 +543,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(before, after, storage, tmp_path):
     tx = rmsprop(0.1, centered=True, momentum=0.9, storage=storage)
     values = {"w": jnp.asarray(gradients(1, (16, 8))[0], jnp.float32)}
     params, shardings = layout(tx, values, before)
-    state = sharding.init(tx, params, shardings)
+    state = sharding.init_sharded(tx, params, shardings)
     _, state = jax.jit(tx.update)(params, state, params)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "step", state)

@@ -1,4 +1,4 @@
-"""What is timed: transformations of ours and of optax, and two bandwidths."""
+"""The contenders: transformations of ours and of optax, and two bandwidths."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,10 +21,12 @@ class Contender(NamedTuple):
 
     Attributes:
       make: builds the transformation.
-      dtype: of parameters and gradients.
-      state_bytes: what it keeps for each parameter between steps.
-      like: the contender of the same equations, in float32; None for another algorithm.
-      within: how far the two may be apart, over the distance they moved.
+      dtype: dtype of parameters and gradients.
+      state_bytes: bytes per parameter that it keeps between steps.
+      like: the contender with the same equations in float32; None for another
+        algorithm.
+      within: the largest distance from it that is allowed, relative to the distance
+        that it moved.
     """
 
     make: Callable[[], optax.GradientTransformation]
@@ -35,14 +37,14 @@ class Contender(NamedTuple):
 
     @property
     def bytes_moved(self) -> float:
-        """Read gradient, parameter and state once; write the last two."""
+        """Bytes per parameter to read gradient, parameter, state, and write the two."""
         size = jnp.dtype(self.dtype).itemsize
         return 3.0 * size + 2 * self.state_bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class ToNearest(UInt8):
-    """One byte without the bits of chance, to tell what those cost."""
+    """One byte rounded to nearest, to show what stochastic rounding costs."""
 
     stochastic = False
 
@@ -103,7 +105,7 @@ QUICK = tuple(CONTENDERS)[:6]
 
 
 def step_of(contender: Contender) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Give `init(params)` and `step(params, state, gradients)`."""
+    """Return `init(params)` and `step(params, state, gradients)`."""
     tx = contender.make()
 
     def step(params: Any, state: Any, gradients: Any) -> Any:
@@ -113,7 +115,7 @@ def step_of(contender: Contender) -> tuple[Callable[..., Any], Callable[..., Any
     return tx.init, step
 
 
-# Two bandwidths of the machine, in the same form: bytes an element, and the step.
+# Two bandwidths of the machine as steps of the same form, with bytes per element.
 BANDWIDTHS: dict[str, tuple[float, Callable[..., Any]]] = {
     "scale in place": (
         8.0,

@@ -1,5 +1,6 @@
 """Timing in pairs: a contender and the reference, taking turns."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -14,19 +15,19 @@ from ._shapes import Shapes
 WARM_UP = 3
 CHECKED: Shapes = [(64, 64), (64,)]
 CHECKED_STEPS = 3
-LARGE = 2**25  # elements of the leaf that bandwidths are measured on
+LARGE = 2**25  # elements of the leaf on which bandwidths are measured
 
 
 class Row(NamedTuple):
-    """What one contender took on one tree.
+    """The measurements of one contender on one tree.
 
     Attributes:
-      ratio: of its step time to that of the reference, the median over pairs of steps;
-        low and high hold it 95 times in 100.
+      ratio: its step time over that of the reference, the median over pairs of steps;
+        low and high are the ends of the 95% interval.
       gigabytes_per_second: bytes that a step must move, over its time.
       nanoseconds_per_leaf: its step time over the number of leaves.
-      state_bytes: bytes a parameter that it keeps beside the parameter.
-      temporary_bytes: most that XLA holds beside arguments and results.
+      state_bytes: bytes of state per parameter.
+      temporary_bytes: the most that XLA holds beside arguments and results.
     """
 
     tree: str
@@ -43,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Timed:
-    """A compiled step with arrays of its own, and its times."""
+    """A compiled step with its own arrays, and the times that it took."""
 
     def __init__(self, init: Any, step: Any, shapes: Shapes, dtype: Any):
         self.params, self.gradients = arrays(shapes, dtype, 0), arrays(shapes, dtype, 1)
@@ -63,7 +64,7 @@ class Timed:
         self.seconds.append(time.perf_counter() - start)
 
     def displacement(self) -> np.ndarray:
-        """Take the steps of `check`, from zero, where all dtypes are fine enough."""
+        """Take some steps from zero, near which every dtype has small spacing."""
         self.params = jax.tree.map(jnp.zeros_like, self.params)
         for _ in range(CHECKED_STEPS):
             self.run()
@@ -80,7 +81,7 @@ class Timed:
 
 
 def arrays(shapes: Shapes, dtype: Any, seed: int) -> dict[str, jax.Array]:
-    """Draw a tree of arrays; the leaves keep the order of the shapes."""
+    """Draw a tree of random arrays, whose leaves are in the order of the shapes."""
     keys = jax.random.split(jax.random.key(seed), len(shapes))
     return {
         f"{k:04d}": jax.random.normal(key, shape, jnp.float32).astype(dtype)
@@ -89,12 +90,12 @@ def arrays(shapes: Shapes, dtype: Any, seed: int) -> dict[str, jax.Array]:
 
 
 def flat(leaves: Iterable[Any]) -> np.ndarray:
-    """Put all numbers of some arrays into one vector."""
+    """Concatenate the numbers of several arrays into one vector."""
     return np.concatenate([np.ravel(np.asarray(x, np.float32)) for x in leaves])
 
 
 def take_turns(one: Any, other: Any, rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run two in turn, each first in every second round; give their times."""
+    """Run two steps in turns, the first one alternating, and return their times."""
     for k in range(WARM_UP + rounds):
         for each in (one, other) if k % 2 else (other, one):
             each.run()
@@ -102,7 +103,7 @@ def take_turns(one: Any, other: Any, rounds: int) -> tuple[np.ndarray, np.ndarra
 
 
 def ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
-    """Give the median of the ratios, and the order statistics that hold it (95%)."""
+    """Return the median of the ratios and its 95% interval, from order statistics."""
     ratios = np.sort(seconds / reference)
     middle, reach = len(ratios) / 2, 0.98 * np.sqrt(len(ratios))
     low, high = int(max(middle - reach, 0)), int(min(middle + reach, len(ratios) - 1))
@@ -129,7 +130,7 @@ def compare(
     rounds: int,
     bytes_moved: float = float("nan"),
 ) -> Row:
-    """Time a step beside that of the reference; `bytes_moved` are for a parameter."""
+    """Time a step beside that of the reference; `bytes_moved` are per parameter."""
     seconds, others = take_turns(timed, other, rounds)
     size = sum(int(np.prod(shape)) for shape in shapes)
     median = float(np.median(seconds))
@@ -147,7 +148,7 @@ def compare(
 
 
 def bandwidth(step: Callable[..., Any], bytes_: float, rounds: int) -> float:
-    """Give what the machine reaches on one leaf, in GB/s."""
+    """Return the bandwidth that a step reaches on one leaf, in GB/s."""
     timed = Timed(lambda params: (), step, [(LARGE,)], jnp.float32)
     for _ in range(WARM_UP + rounds):
         timed.run()
@@ -155,13 +156,13 @@ def bandwidth(step: Callable[..., Any], bytes_: float, rounds: int) -> float:
 
 
 def check(name: str, made: Any, like: str | None, within: float) -> None:
-    """Refuse to time what goes elsewhere than the contender `like`.
+    """Refuse to time a step that ends elsewhere than that of the contender `like`.
 
-    `made` is the step on the shapes `CHECKED`. Of another algorithm, without `like`,
-    the angle to the reference counts: 1 less its cosine may be 0.5.
+    `made` is the step on the shapes `CHECKED`. Another algorithm, without `like`, must
+    move in a similar direction as the reference: 1 minus the cosine is at most 0.5.
     """
     got = made.displacement()
-    want = compiled(like or REFERENCE, CHECKED).displacement()
+    want = _displacement(like or REFERENCE)
     if like is None:
         lengths = np.linalg.norm(got) * np.linalg.norm(want)
         apart, within = 1 - np.dot(got, want) / lengths, 0.5
@@ -172,3 +173,8 @@ def check(name: str, made: Any, like: str | None, within: float) -> None:
             f"{name} does not move as {like or REFERENCE} does: {apart:.2g} apart, "
             f"{within:g} allowed."
         )
+
+
+@functools.cache
+def _displacement(name: str) -> np.ndarray:
+    return compiled(name, CHECKED).displacement()

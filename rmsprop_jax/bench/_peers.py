@@ -1,4 +1,4 @@
-"""Optimizers outside JAX and optax, where they are installed."""
+"""Optimizers of other packages, timed where these are installed."""
 
 import importlib.util
 import time
@@ -22,11 +22,11 @@ INSTALL = {
 
 
 class PeerStep:
-    """A step of another framework, and its times; its memory is not measured.
+    """A step of another framework and its times; its memory is not measured.
 
     Args:
-      step: takes one step, to the end of its computation; the first one compiles.
-      params: reads the parameters.
+      step: takes one step and waits for its end; the first one compiles.
+      params: returns the parameters.
     """
 
     state_bytes, temporary_bytes = float("nan"), -1
@@ -44,14 +44,14 @@ class PeerStep:
         self.seconds.append(time.perf_counter() - start)
 
     def displacement(self) -> np.ndarray:
-        """Take the steps of `check`, the first of which is taken."""
+        """Take the remaining steps; `__init__` took the first."""
         for _ in range(CHECKED_STEPS - 1):
             self.run()
         return flat(self.params()) - self.start
 
 
 def torch_peer(shapes: Shapes, **options: Any) -> PeerStep:
-    """`torch.optim.RMSprop` on the device that torch has."""
+    """`torch.optim.RMSprop`, on the GPU if torch has one."""
     import torch  # pyright: ignore[reportMissingImports]
 
     compiled = options.pop("compiled", False)
@@ -95,7 +95,7 @@ def keras_peer(shapes: Shapes) -> PeerStep:
 
 
 def flashoptim_peer(shapes: Shapes, name: str) -> Timed:
-    """An optimizer of flashoptim-jax: 8-bit state, bfloat16 parameters, 24 bits."""
+    """An optimizer of flashoptim-jax with 8-bit state and 24-bit master weights."""
     import flashoptim_jax  # pyright: ignore[reportMissingImports]
 
     fused = jax.default_backend() == "gpu"  # its kernels need one
@@ -104,12 +104,13 @@ def flashoptim_peer(shapes: Shapes, name: str) -> Timed:
 
 
 class Peer(NamedTuple):
-    """What is timed where its package is installed.
+    """An optimizer of another package.
 
     Attributes:
-      package: what it is imported from.
+      package: the package, as it is imported.
       make: builds its step.
-      within: as of a `Contender`, from the reference; None for another algorithm.
+      within: the largest distance from the reference, as in `Contender`; None for
+        another algorithm.
     """
 
     package: str
@@ -133,7 +134,7 @@ PEERS: dict[str, Peer] = {
 
 
 def missing(names: list[str]) -> dict[str, str]:
-    """Name the peers that are not installed, and how to get them."""
+    """Return the peers that are not installed, and how to install them."""
     packages = {name: PEERS[name].package for name in names}
     return {
         name: INSTALL[package]
@@ -143,7 +144,7 @@ def missing(names: list[str]) -> dict[str, str]:
 
 
 def _parameters(torch: Any, shapes: Shapes) -> list[Any]:
-    """Make the parameters with their gradients, on the device that torch has."""
+    """Make the parameters with their gradients, on the GPU if torch has one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     params, gradients = (
         [

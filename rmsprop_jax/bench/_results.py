@@ -1,4 +1,4 @@
-"""The rows as tables, as JSON and as a picture."""
+"""The rows as tables, as JSON, and as a plot."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from .._palette import COLORS
+from .._text_tables import markdown_table
 from ._measure import Row
 
 PACKAGES = (
@@ -20,7 +22,7 @@ COLUMNS = (
     ("ms", "milliseconds", "{:.2f}"),
     ("ratio", "ratio", "{:.2f}"),
     ("GB/s", "gigabytes_per_second", "{:.1f}"),
-    ("ns a leaf", "nanoseconds_per_leaf", "{:.0f}"),
+    ("ns per leaf", "nanoseconds_per_leaf", "{:.0f}"),
     ("compile s", "compile_seconds", "{:.1f}"),
     ("state B", "state_bytes", "{:.2f}"),
     ("temporary B", "temporary_bytes", "{:,}"),
@@ -28,7 +30,7 @@ COLUMNS = (
 
 
 def machine() -> dict[str, Any]:
-    """Describe where it ran."""
+    """Describe the machine and the versions of the packages."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -42,7 +44,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Name the model where Linux tells it."""
+    """Return the model name of the processor, as exactly as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -59,57 +61,47 @@ def _version(package: str) -> str | None:
 
 
 def table(tree: str, rows: list[Row], bandwidths: dict[str, float]) -> Any:
-    """Lay the rows of one tree out, with the share of the machine's bandwidths."""
+    """Build the table of one tree, with the share of each bandwidth of the machine."""
     from rich.table import Table
 
     made = Table(title=tree, title_justify="left")
-    contender, *heads = _heads(bandwidths)
-    made.add_column(contender)
-    for head in heads:
-        made.add_column(head, justify="right")
-    for row in rows:
-        made.add_row(*_cells(row, bandwidths))
+    found = [_cells(row, bandwidths) for row in rows]
+    for head in found[0] if found else ():
+        made.add_column(head, justify="left" if head == "contender" else "right")
+    for cells in found:
+        made.add_row(*cells.values())
     return made
 
 
 def markdown(rows: list[Row], bandwidths: dict[str, float]) -> str:
     """Write the tables of all trees for a page, with the machine they are from."""
-    heads = _heads(bandwidths)
     about = ", ".join(f"{k} {v}" for k, v in machine().items())
     speeds = ", ".join(f"{k} {v:.1f} GB/s" for k, v in bandwidths.items())
     lines = [f"Bandwidths: {speeds}. Machine: {about}."]
     for tree in dict.fromkeys(row.tree for row in rows):
         found = [_cells(row, bandwidths) for row in rows if row.tree == tree]
-        rule = ["---"] + ["--:"] * (len(heads) - 1)
-        lines += ["", f"**{tree}**", ""]
-        lines += [f"| {' | '.join(cells)} |" for cells in (heads, rule, *found)]
+        numbers = [head for head in found[0] if head != "contender"]
+        lines += ["", f"**{tree}**", "", markdown_table(found, right=numbers)]
     return "\n".join(lines) + "\n"
 
 
-def _heads(bandwidths: dict[str, float]) -> list[str]:
-    heads = [head for head, *_ in COLUMNS]
-    heads.insert(heads.index("ratio") + 1, "95%")
-    after = heads.index("GB/s") + 1
-    heads[after:after] = [f"of {name}" for name in bandwidths]
-    return heads
-
-
-def _cells(row: Row, bandwidths: dict[str, float]) -> list[str]:
-    """Write one row in the order of the heads; what was not measured is empty."""
-    cells = []
+def _cells(row: Row, bandwidths: dict[str, float]) -> dict[str, str]:
+    """Write one row under its headings; a number that was not measured is empty."""
+    cells = {}
     for head, field, form in COLUMNS:
         value = getattr(row, field)
-        cells.append("" if value != value or value == -1 else form.format(value))
+        cells[head] = "" if value != value or value == -1 else form.format(value)
         if head == "ratio":
-            cells.append(f"{row.low:.2f}-{row.high:.2f}")
+            cells["95%"] = f"{row.low:.2f}-{row.high:.2f}"
         if head == "GB/s":
-            reached = (row.gigabytes_per_second / x for x in bandwidths.values())
-            cells += ["" if x != x else f"{100 * x:.0f}%" for x in reached]
+            for name, speed in bandwidths.items():
+                share = value / speed
+                cells[f"of {name}"] = "" if share != share else f"{100 * share:.0f}%"
     return cells
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
-    """Write what was found; what was not measured is null."""
+    """Write results and machine as JSON; a number that was not measured is null."""
     found = jax.tree.map(
         lambda x: None if x != x else x, {"machine": machine(), **results}
     )
@@ -117,7 +109,7 @@ def write_json(path: Path, results: dict[str, Any]) -> None:
 
 
 def plot(path: Path, rows: list[Row]) -> None:
-    """Draw the ratios, a panel for each tree."""
+    """Draw the ratios, with one panel per tree."""
     from matplotlib.figure import Figure
 
     trees = list(dict.fromkeys(row.tree for row in rows))
@@ -129,7 +121,7 @@ def plot(path: Path, rows: list[Row]) -> None:
         middle = [row.ratio for row in shown]
         reach = [[r.ratio - r.low for r in shown], [r.high - r.ratio for r in shown]]
         names = [row.contender for row in shown]
-        axes.errorbar(middle, names, xerr=reach, fmt="o", color="#0072B2", capsize=3)
+        axes.errorbar(middle, names, xerr=reach, fmt="o", color=COLORS[0], capsize=3)
         axes.axvline(1, color="0.6", linewidth=1)
         axes.set_title(tree, loc="left", fontsize=10)
         axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""The parameter trees that are timed: leaves as shapes."""
+"""The parameter trees that are timed, as lists of shapes."""
 
 import itertools
 
@@ -6,7 +6,7 @@ Shapes = list[tuple[int, ...]]
 
 
 def resnet50() -> Shapes:
-    """Kernels, and scale and bias of every normalization: 25.6 million."""
+    """Return kernels, and scale and bias of each normalization: 25.6 million in all."""
     shapes: Shapes = [(7, 7, 3, 64), (64,), (64,)]
     width = 64
     for stage, blocks in enumerate((3, 4, 6, 3)):
@@ -23,7 +23,7 @@ def resnet50() -> Shapes:
 
 
 def gpt2(layers: int = 12, width: int = 768, words: int = 50257) -> Shapes:
-    """Embeddings, attention, MLP and normalization of GPT-2: 124 million."""
+    """Return embeddings, attention, MLP and normalization: 124 million in all."""
     block: Shapes = [
         *[(width,)] * 2,
         (width, 3 * width),

@@ -75,14 +75,14 @@ MODELS: dict[str, tuple[Shapes, Loss]] = {
 
 
 def measure_training(model: str, name: str, other: Timed, rounds: int) -> Row:
-    """Time a whole step of one contender beside that of the reference."""
+    """Time a whole training step of one contender beside that of the reference."""
     return compare(
         model, MODELS[model][0], name, whole_step(model, name), other, rounds
     )
 
 
 def whole_step(model: str, name: str = REFERENCE) -> Timed:
-    """Compile forward, backward and update of one contender."""
+    """Compile forward pass, backward pass and update of one contender."""
     (shapes, loss), contender = MODELS[model], CONTENDERS[name]
     init, update = step_of(contender)
 

@@ -1,17 +1,18 @@
-"""Numbers about a run, from the state of RMSProp: for a table, a log, or a plot.
+"""Numbers that show why a run goes wrong, from the state of RMSProp.
 
-Every function is pure and works under `jax.jit` and `jax.vmap`; on a mesh only counts
-leave a device. Nothing is computed that is not asked: a training step without these
-calls is what it was. The state may be that of any chain with one `rmsprop` in it.
+Every function is pure and works under `jax.jit` and `jax.vmap`; on a mesh devices
+exchange only counts. The training step does not change. The state may be that of any
+chain with one `rmsprop` in it.
 
-The numbers of the rule are given as to the optimizer, whose state does not keep them:
+The state does not keep the numbers of the rule, so pass those that were given to the
+optimizer:
 
     options = dict(decay=0.99, eps=1e-3, storage="uint8")
     tx = rmsprop_jax.rmsprop(1e-3, **options)
     print(diagnostics.summary(state, 1e-3, **options))
 
-Quantiles are five: the least, 5%, 50%, 95% and the largest, of the values rounded to
-bfloat16 (0.4%), found by counting. `bench/diagnostics.py` measures what all this costs.
+Quantiles are the minimum, 5%, 50%, 95% and the maximum, of the values rounded to
+bfloat16 (0.4%). `benchmarks/diagnostics.py` measures the time that each function takes.
 """
 
 import jax
@@ -39,7 +40,7 @@ def effective_learning_rate(
     bias_correction: bool = False,
     storage: str | Format = "float32",
 ) -> PyTree:
-    """Give quantiles of what the gradient of each parameter is multiplied by.
+    """Return quantiles of the factor that each gradient is multiplied by.
 
         |lr| / sqrt(s/W + eps)      eps_in_sqrt, else  |lr| / (sqrt(s/W) + eps)
 
@@ -48,16 +49,17 @@ def effective_learning_rate(
 
     Args:
       state: an optax state with one `RMSPropState` in it.
-      learning_rate: as given to the optimizer; a schedule is read at the last step.
+      learning_rate: as given to the optimizer; a schedule is evaluated at the last
+        step.
       decay, eps, eps_in_sqrt, bias_correction, storage: as given to the optimizer. The
-        decay counts only under bias correction.
+        decay matters only with bias correction.
 
     Returns:
-      A tree like the parameters of arrays of five quantiles; see `plots.bands`.
+      A tree like the parameters, of arrays of five quantiles; `plots.bands` draws them.
 
     Raises:
-      ValueError: for a number outside its range, a state without an `RMSPropState` or
-        with several, or one that was kept in another storage.
+      ValueError: for a number outside its range, for a state with no `RMSPropState` or
+        with several, and for a state of another storage.
       TypeError: for an argument of the wrong kind.
 
     Example:
@@ -68,19 +70,19 @@ def effective_learning_rate(
       >>> effective_learning_rate(state, 0.1)["w"].round(3)
       Array([0.05, 0.05, 0.1 , 0.1 , 0.2 ], dtype=float32)
     """
-    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     call = Call("diagnostics.effective_learning_rate")
+    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     return decode_moments(call, state, rule, storage).rates(learning_rate)
 
 
 def step_length(updates: PyTree) -> PyTree:
-    """Give quantiles of the size of the updates.
+    """Return quantiles of the absolute values of the updates.
 
     Args:
-      updates: what `update` gave, or gradients, or any tree of arrays.
+      updates: the updates that `update` returned, or any other tree of arrays.
 
     Returns:
-      A tree like it of arrays of five quantiles.
+      A tree like it, of arrays of five quantiles.
 
     Example:
       >>> import jax.numpy as jnp
@@ -99,14 +101,14 @@ def shares(
     bias_correction: bool = False,
     storage: str | Format = "float32",
 ) -> Shares:
-    """Give the shares of the second moment at the floor, at eps, and saturated.
+    """Return which shares of the second moment are at the floor, at eps, or saturated.
 
     Args:
       state, decay, eps, eps_in_sqrt, bias_correction, storage: as in
         `effective_learning_rate`.
 
     Returns:
-      `Shares`, each a tree like the parameters of scalars.
+      A `Shares`; each field is a tree like the parameters, of scalars.
 
     Raises:
       ValueError, TypeError: as `effective_learning_rate`.
@@ -118,21 +120,21 @@ def shares(
       >>> print(*shares(tx.update(g, tx.init(g))[1]))
       0.25 0.5 0.0
     """
-    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     call = Call("diagnostics.shares")
+    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     return decode_moments(call, state, rule, storage).shares()
 
 
 def held(gradients: PyTree) -> PyTree:
-    """Give the share of gradients that are NaN or infinite.
+    """Return the share of gradients that are NaN or infinite.
 
-    `rmsprop(nonfinite="hold")` leaves those coordinates as they are.
+    These are the coordinates that `rmsprop(nonfinite="hold")` does not update.
 
     Args:
       gradients: a tree of arrays.
 
     Returns:
-      A tree like it of scalars.
+      A tree like it, of scalars.
 
     Example:
       >>> import jax.numpy as jnp
@@ -149,7 +151,7 @@ def signal_to_noise(
     bias_correction: bool = False,
     storage: str | Format = "float32",
 ) -> PyTree:
-    """Give quantiles of mean over standard deviation of the gradient.
+    """Return quantiles of the gradient's mean over its standard deviation.
 
         |m| / sqrt(s/W)      of a centered RMSProp
 
@@ -157,7 +159,7 @@ def signal_to_noise(
       state, decay, bias_correction, storage: as in `effective_learning_rate`.
 
     Returns:
-      A tree like the parameters of arrays of five quantiles.
+      A tree like the parameters, of arrays of five quantiles.
 
     Raises:
       ValueError: for a state that is not centered, and as `effective_learning_rate`.
@@ -193,12 +195,12 @@ def agreement(
     bias_correction: bool = False,
     storage: str | Format = "float32",
 ) -> PyTree:
-    """Give quantiles of the effective learning rate over that of full precision.
+    """Return quantiles of the effective learning rate over that of full precision.
 
         |u_narrow| / |u_exact|      for the same gradient
 
-    1 is agreement. The two states follow one run when the same gradients were given
-    to both.
+    A ratio of 1 means that the two agree. Give the same gradients to both
+    transformations, so that the two states belong to one run.
 
     Args:
       state: a state in narrow `storage`.
@@ -207,10 +209,10 @@ def agreement(
         `effective_learning_rate`.
 
     Returns:
-      A tree like the parameters of arrays of five quantiles.
+      A tree like the parameters, of arrays of five quantiles.
 
     Raises:
-      ValueError: for states of other parameters, and as `effective_learning_rate`.
+      ValueError: for states of different parameters, and as `effective_learning_rate`.
       TypeError: as `effective_learning_rate`.
 
     Example:
@@ -222,8 +224,8 @@ def agreement(
       >>> agreement(state, full, storage="uint8").round(2)
       Array([0.96, 0.96, 1.03, 1.03, 1.03], dtype=float32)
     """
-    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     call = Call("diagnostics.agreement")
+    rule = Rule(decay, eps, eps_in_sqrt, False, bias_correction)
     full = decode_moments(call, exact, rule)
     return decode_moments(call, state, rule, storage).agreement(full)
 
@@ -241,17 +243,17 @@ def summary(
     bias_correction: bool = False,
     storage: str | Format = "float32",
 ) -> Summary:
-    """Give all that is known of a state and of the step that made it.
+    """Return all numbers about a state and about the step that produced it.
 
-    `print` shows it as a table, `rich.print` as a better one, and `.scalars()` gives
-    what to log.
+    `print` shows it as a table, `rich.print` as one that fits the terminal, and
+    `.scalars()` returns the numbers for a log.
 
     Args:
       state, learning_rate: as in `effective_learning_rate`.
-      gradients: those of the step, for `held`; None to leave that out.
-      updates: those of the step, for `step_length`; None to leave that out.
-      exact: the state of the same run in full precision, for `agreement`; None to
-        leave that out.
+      gradients: those of the step, for `held`; None to leave it out.
+      updates: those of the step, for `step_length`; None to leave it out.
+      exact: the state of the same run in storage "float32", for `agreement`; None to
+        leave it out.
       decay, eps, eps_in_sqrt, bias_correction, storage: as in
         `effective_learning_rate`.
 

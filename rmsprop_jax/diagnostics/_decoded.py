@@ -1,4 +1,4 @@
-"""The moments of a state, decoded from their storage, and the numbers computed of them."""
+"""The moments of a state, decoded from their storage, and numbers about them."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from .._rmsprop import ScalarOrSchedule
 from .._rule import Coefficients, Rule, advance, coefficients
 from .._scale_by_rmsprop import RMSPropState
 from .._storage import Format, decoded, find_format, nearest, signed
-from .._trees import named_leaves, states_in
+from .._trees import states_in
 from ._quantiles import quantiles, share
 
 
@@ -47,8 +47,8 @@ class Moments(NamedTuple):
         check_learning_rate(self.call, learning_rate)
 
         def leaf(s: Array) -> Array:
-            rate = jnp.abs(jnp.asarray(learning_rate, s.dtype))
-            return quantiles(rate * _update_of_one(self._at(s), s))
+            rate = jnp.abs(jnp.asarray(learning_rate, s.dtype)).reshape(())
+            return quantiles(rate * _unit_update(self._at(s), s))
 
         return jax.tree.map(leaf, self.s)
 
@@ -72,7 +72,7 @@ class Moments(NamedTuple):
     def signal_to_noise(self) -> PyTree:
         def leaf(s: Array, m: Array) -> Array:
             c = self._at(s)._replace(eps_inside=0.0, eps_outside=0.0)
-            return quantiles(jnp.abs(m) * _update_of_one(c, s))
+            return quantiles(jnp.abs(m) * _unit_update(c, s))
 
         return jax.tree.map(leaf, self.s, self.m)
 
@@ -84,8 +84,8 @@ class Moments(NamedTuple):
             )
 
         def leaf(narrow: Array, full: Array) -> Array:
-            u = _update_of_one(self._at(narrow), narrow)
-            other = _update_of_one(exact._at(full), full)
+            u = _unit_update(self._at(narrow), narrow)
+            other = _unit_update(exact._at(full), full)
             return quantiles(u / other.astype(u.dtype))
 
         return jax.tree.map(leaf, self.s, exact.s)
@@ -116,12 +116,13 @@ def decode_moments(
     return Moments(call, rule, format_, step, s, m)
 
 
-def _update_of_one(c: Coefficients, s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _unit_update(c: Coefficients, s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return the update of a gradient of 1 that would leave `s` as it is."""
     lowest = float(jnp.finfo(s.dtype).tiny) ** 0.5
     still = c._replace(decay=1.0, fresh=0.0, floor=lowest)
     return advance(still, jnp.ones_like(s), s, None, nonfinite="propagate").u
 
 
-def _shapes(tree: PyTree) -> list[tuple[str, Any]]:
-    return [(name, x.shape) for name, x in named_leaves(tree)]
+def _shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef, [x.shape for x in leaves]

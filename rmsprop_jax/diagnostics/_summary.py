@@ -1,4 +1,4 @@
-"""What is known of a state, leaf by leaf: as a table and as scalars."""
+"""The numbers about a state, leaf by leaf: as a table and as scalars."""
 
 from typing import Any, NamedTuple
 
@@ -12,19 +12,20 @@ from ._quantiles import NAMES
 
 
 class Summary(NamedTuple):
-    """Numbers about each parameter; a pytree, so it comes out of `jax.jit`.
+    """Numbers about each parameter; a pytree, so `jax.jit` can return it.
 
-    A tree like the parameters a field, of arrays of five quantiles (the least, 5%, 50%,
-    95% and the largest) or of shares in [0, 1]; None for what was not asked.
+    Each field is a tree like the parameters, of arrays of five quantiles (the minimum,
+    5%, 50%, 95% and the maximum) or of shares in [0, 1]; it is None where it was not
+    asked for.
 
     Attributes:
-      effective_learning_rate: quantiles of what a gradient is multiplied by.
-      step_length: quantiles of the size of the updates.
+      effective_learning_rate: quantiles of the factor of each gradient.
+      step_length: quantiles of the absolute values of the updates.
       at_floor: share of `s` below the smallest normal number.
-      at_eps: share where eps is larger than what it is added to.
-      saturated: share of `s` at the end of the range of its format.
+      at_eps: share where eps is larger than the number that it is added to.
+      saturated: share of `s` at the upper end of the range of its format.
       held: share of gradients that are NaN or infinite.
-      signal_to_noise: quantiles of mean over standard deviation of the gradient.
+      signal_to_noise: quantiles of the gradient's mean over its standard deviation.
       agreement: quantiles of the effective learning rate over that of full precision.
     """
 
@@ -38,7 +39,7 @@ class Summary(NamedTuple):
     agreement: PyTree
 
     def scalars(self, prefix: str = "rmsprop") -> dict[str, float]:
-        """Give every number under a name, for TensorBoard, W&B and their like.
+        """Return every number by a name of its own, for TensorBoard, W&B and the like.
 
         Args:
           prefix: first part of the names; may be empty.
@@ -47,7 +48,7 @@ class Summary(NamedTuple):
           Python floats, by names such as `rmsprop/<leaf>/step_length/q50`.
 
         Raises:
-          ValueError: for the summaries of several runs, as from `jax.vmap`.
+          ValueError: for the summaries of several runs, as `jax.vmap` returns them.
 
         Example:
           >>> import jax.numpy as jnp, rmsprop_jax
@@ -76,7 +77,7 @@ class Summary(NamedTuple):
         for heading in rows[0] if rows else ():
             side = "left" if heading == "leaf" else "right"
             table.add_column(heading.replace(" ", "\n"), justify=side, overflow="fold")
-        for row in rows:  # three numbers below each other, as in a row they are wide
+        for row in rows:  # three numbers below each other; side by side they are wide
             table.add_row(*(cell.replace("  ", "\n") for cell in row.values()))
         return table
 
@@ -95,7 +96,7 @@ class Summary(NamedTuple):
         ]
 
     def _by_leaf(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Give the numbers by leaf, field and quantile; a share has no quantile."""
+        """Return the numbers by leaf, field and quantile; the one of a share is ""."""
         found: dict[Any, dict[str, dict[str, float]]] = {}
         for field, tree in jax.device_get(self)._asdict().items():
             for path, x in jax.tree_util.tree_leaves_with_path(tree):
@@ -115,8 +116,9 @@ def _numbers(field: str, x: np.ndarray) -> dict[str, float]:
     values = np.asarray(x, float)
     if values.size != len(names):
         raise ValueError(
-            f"`Summary`: this is of several runs, of shape {values.shape} for "
-            f"`{field}`. Take one: `jax.tree.map(lambda x: x[0], summary)`."
+            f"`Summary` must be that of one run; got `{field}` of several runs, with "
+            f"shape {values.shape}. Take one run: `jax.tree.map(lambda x: x[0], "
+            "summary)`."
         )
     return dict(zip(names, values.ravel().tolist(), strict=True))
 
@@ -128,7 +130,7 @@ def _cell(values: dict[str, float]) -> str:
 
 
 def _short(x: float) -> str:
-    """Write two digits in at most six characters."""
+    """Write a number with two digits, in at most six characters."""
     if x == 0 or 1e-3 <= x < 100:
         return f"{x:.2g}"
     return f"{x:.1e}".replace("e-0", "e-").replace("e+0", "e+")

@@ -21,10 +21,10 @@ LEGEND = """\
 s: its start.
 eps: its default; under the root, sqrt(s + eps), or added to it, sqrt(s) + eps;
   "both" is added to it without momentum, and under it with momentum.
-momentum: the buffer accumulates steps, b <- mu*b + lr*u; p <- p - b (TensorFlow),
-  or directions, b <- mu*b + u; p <- p - lr*b (PyTorch); and its default, if not 0.
-  The two are equal while the learning rate is constant.
-wd: weight decay: coupled, g <- g + wd*p, or decoupled, p <- p - lr*wd*p.
+momentum: the buffer accumulates steps, b <- mu*b + lr*u; p <- p - b, or
+  directions, b <- mu*b + u; p <- p - lr*b; and its default, if not 0. The two
+  are equal while the learning rate is constant.
+wd: weight decay; coupled, g <- g + wd*p, or decoupled, p <- p - lr*wd*p.
 """
 
 

@@ -9,6 +9,7 @@ coordinate.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from .._precision import real_dtype
+from .._trees import is_inexact
 
 
 def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
@@ -29,7 +31,7 @@ def clip_by_value(limit: ArrayLike) -> optax.GradientTransformation:
         bound = _bound(limit, g.dtype)
         return jnp.clip(g, -bound, bound)
 
-    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+    return optax.stateless(lambda updates, _: map_gradients(clip, updates))
 
 
 def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
@@ -38,7 +40,7 @@ def clip_by_variable_norm(limit: ArrayLike) -> optax.GradientTransformation:
     def clip(g: Array) -> Array:
         return _clip_tree(g, limit)
 
-    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+    return optax.stateless(lambda updates, _: map_gradients(clip, updates))
 
 
 def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
@@ -46,8 +48,13 @@ def clip_by_global_norm(limit: ArrayLike) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, _: _clip_tree(updates, limit))
 
 
+def map_gradients(function: Callable[[Array], Array], updates: PyTree) -> PyTree:
+    """Map the gradients; those of integers, which have none, stay as they are."""
+    return jax.tree.map(lambda g: function(g) if is_inexact(g) else g, updates)
+
+
 def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
-    unit, length = _norm(tree)
+    unit, length = _norm([g for g in jax.tree.leaves(tree) if is_inexact(g)])
     bound = _bound(limit, length.dtype)
     # Written this way round, a NaN norm is not taken for a small one.
     inside = (length == 0) | (length <= bound / unit)
@@ -57,7 +64,7 @@ def _clip_tree(tree: PyTree, limit: ArrayLike) -> PyTree:
     def clip(g: Array) -> Array:
         return jnp.where(inside, g, g / unit.astype(g.dtype) * shrink.astype(g.dtype))
 
-    return jax.tree.map(clip, tree)
+    return map_gradients(clip, tree)
 
 
 def _bound(limit: ArrayLike, dtype: Any) -> Array:
@@ -65,9 +72,8 @@ def _bound(limit: ArrayLike, dtype: Any) -> Array:
     return jnp.where(bound > 0, bound, jnp.inf)
 
 
-def _norm(tree: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _norm(leaves: list[Array]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the largest entry and the norm in units of it; finite derivatives."""
-    leaves = jax.tree.leaves(tree)
     dtype = np.result_type(np.float32, *(real_dtype(g.dtype) for g in leaves))
     sizes = [jnp.abs(g).astype(dtype) for g in leaves if g.size]
     zero = jnp.zeros((), dtype)

@@ -105,7 +105,7 @@ Returns:
   An `optax.GradientTransformationExtraArgs`.
 
 Raises:
-  ValueError, TypeError: as `rmsprop` does, and for arguments other than those above."""
+  ValueError, TypeError: for an argument outside its range or of the wrong kind."""
 
 
 def dialect(**facts: Any) -> Callable[[F], F]:
@@ -161,7 +161,7 @@ def build(
     """
     facts = DIALECTS[name]
     for word, value in arguments.items():
-        _check_given(facts, word, value)
+        _refuse_none(facts, word, value)
     given = {k: value for k, value in arguments.items() if k not in apart}
     ours = {OURS.get(word, word): value for word, value in given.items()}
     return build_for(facts.call, facts, first, **ours, **fixed)
@@ -212,17 +212,10 @@ def none_if_zero(number: Any) -> Any:
     return None if known and number == 0 else number
 
 
-def _check_given(facts: Dialect, word: str, value: Any) -> None:
-    """Refuse None where it is not the default, and flags that are not booleans."""
+def _refuse_none(facts: Dialect, word: str, value: Any) -> None:
     default = facts.parameters[word].default
-    if isinstance(default, bool):
-        right, expected = isinstance(value, bool | np.bool_), "True or False"
-    else:
-        right, expected = value is not None or default is None, "a number"
-    if right or isinstance(default, str):  # strings have checks of their own
-        return
-    way_out = f" Leave it out for {default!r}."
-    raise TypeError(
-        f"{facts.call.given(**{word: ...})} must be {expected}; got {value!r}."
-        + way_out * (default is not inspect.Parameter.empty)
-    )
+    if value is None and default not in (None, inspect.Parameter.empty):
+        raise TypeError(
+            f"{facts.call.given(**{word: ...})} must not be None. Leave it out for the "
+            f"default, {default!r}."
+        )

@@ -125,9 +125,9 @@ def dqn(
     Args:
       lr: step size; a number, an array or a schedule.
       decay: decay of the mean gradient and of its variance, in [0, 1); the original
-        has always 0.95.
-      eps: added under the root, >= 0, in the unit of |g|**2; the original has always
-        0.01.
+        always uses 0.95.
+      eps: added under the root, >= 0, in the unit of |g|**2; the original always
+        uses 0.01.
       wc: coupled weight decay, >= 0.
       storage, nonfinite, seed: as in `rmsprop`.
     """
@@ -165,7 +165,7 @@ def d2l(
     Args:
       lr: step size; a number, an array or a schedule.
       gamma: decay of the second moment, in [0, 1).
-      eps: added under the root, >= 0, in the unit of |g|**2; the book has always 1e-6.
+      eps: added under the root, >= 0, in the unit of |g|**2; the book uses 1e-6.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("d2l", locals())

@@ -1,11 +1,14 @@
 """RMSProp of PyTorch, and of packages with its argument names."""
 
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from .._arguments import check_flags
 from .._rmsprop import ScalarOrSchedule
 from .._storage import Format
-from ._dialect import build, dialect
+from ._clipping import map_gradients
+from ._dialect import DIALECTS, build, dialect
 
 
 @dialect(
@@ -64,7 +67,9 @@ def torch(
       Array([ 0.9684, -1.9684], dtype=float32)
     """
     arguments = locals()
-    first = [optax.scale(-1.0)] if maximize else []
+    check_flags(DIALECTS["torch"].call, maximize=maximize)
+    negate = optax.stateless(lambda updates, _: map_gradients(jnp.negative, updates))
+    first = [negate] if maximize else []
     return build("torch", arguments, first, apart=("maximize",))
 
 

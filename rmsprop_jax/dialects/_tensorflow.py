@@ -159,8 +159,9 @@ def keras_legacy(
         b <- momentum*b + learning_rate*u;   p <- p - b
 
     The class has two rules. Without momentum it is `flax_legacy`, with momentum
-    `keras`. A momentum that is an array has the second rule whatever its value, as a
-    tensor has there; so name "momentum" in `static_args` of `optax.inject_hyperparams`.
+    `keras`. A momentum that is an array selects the second rule even if it is 0, as a
+    tensor does in TensorFlow; so name "momentum" in `static_args` of
+    `optax.inject_hyperparams`.
 
     Args:
       learning_rate: step size; a number, an array or a schedule.

@@ -1,9 +1,10 @@
-"""Checkpoints in and out: a run moves over in mid-training.
+"""Checkpoints of other frameworks, both ways: a run continues where it stopped.
 
 `torch`, `keras` and `optax` each turn what their framework saves into the state of a
-transformation of ours, and back. They are pure: what is given is never changed, and a
-mismatch raises one error that lists every entry. None of them imports its framework.
-`orbax` restores a checkpoint as it was or refuses it; `storage` converts a state.
+transformation of ours, and back. They never change their arguments, and raise one error
+that lists everything that does not fit. None of them imports its framework. `orbax`
+restores a checkpoint exactly as it was saved, or refuses it; `storage` converts a state
+to another storage format.
 """
 
 from . import keras as keras

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import Call
+from ._layout import owned
 
 _PREFIX = "state."
 
@@ -20,12 +21,12 @@ Writer = Callable[[str], None]
 
 
 def load(call: Call, source: Any) -> Any:
-    """Read a file where a path is given; give anything else back as it is."""
+    """Read a file where a path is given; return anything else as it is."""
     if not isinstance(source, str | os.PathLike):
         return source
     if Path(source).suffix == ".safetensors":
         return _load_safetensors(call, source)
-    torch = _import(call, "torch", source, " or save it as .safetensors")
+    torch = _import(call, "torch", source)
     return torch.load(source, map_location="cpu", weights_only=True)
 
 
@@ -33,8 +34,7 @@ def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a file beside its place, then rename it: whole, or not at all."""
     path = Path(path)
     of_torch = path.suffix != ".safetensors"
-    make = _writer_of_torch if of_torch else _writer_of_safetensors
-    write = make(call, tree, path)
+    write = (_torch_writer if of_torch else _safetensors_writer)(call, tree, path)
     temporary = str(path.with_stem(f"{path.stem}.{secrets.token_hex(8)}"))
     open(temporary, "xb").close()
     mode = os.stat(temporary).st_mode  # as the umask says
@@ -63,28 +63,27 @@ def _load_safetensors(call: Call, path: str | os.PathLike) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
-def _writer_of_torch(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
-    torch = _import(call, "torch", path, " or save it as .safetensors")
+def _torch_writer(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
+    torch = _import(call, "torch", path)
     return functools.partial(torch.save, _map_arrays(torch.as_tensor, tree))
 
 
-def _writer_of_safetensors(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
+def _safetensors_writer(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
     _import(call, "safetensors", path)
+    metadata = None
+    if "param_groups" in tree:
+        groups = json.dumps(tree["param_groups"], default=float)
+        metadata, tree = (
+            {"param_groups": groups},
+            {
+                f"{_PREFIX}{key}.{slot}": array
+                for key, kept in tree["state"].items()
+                for slot, array in kept.items()
+            },
+        )
+    arrays = {name: owned(array) for name, array in tree.items()}
     save_file = importlib.import_module("safetensors.numpy").save_file
-    if "param_groups" not in tree:
-        return functools.partial(save_file, _contiguous(tree))
-    flat = {
-        f"{_PREFIX}{key}.{slot}": array
-        for key, kept in tree["state"].items()
-        for slot, array in kept.items()
-    }
-    groups = json.dumps(tree["param_groups"], default=float)
-    metadata = {"param_groups": groups}
-    return functools.partial(save_file, _contiguous(flat), metadata=metadata)
-
-
-def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.array(array, order="C") for name, array in arrays.items()}
+    return functools.partial(save_file, arrays, metadata=metadata)
 
 
 def _map_arrays(f: Any, tree: Any) -> Any:
@@ -93,10 +92,11 @@ def _map_arrays(f: Any, tree: Any) -> Any:
     return f(tree) if isinstance(tree, np.ndarray) else tree
 
 
-def _import(call: Call, package: str, path: Any, otherwise: str = "") -> Any:
+def _import(call: Call, package: str, path: Any) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
+        otherwise = " or save it as .safetensors" if package == "torch" else ""
         raise ImportError(
             f"`{call}`: {os.fspath(path)!r} needs {package}; run `pip install "
             f"{package}`{otherwise}."

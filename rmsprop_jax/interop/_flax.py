@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jaxtyping import PyTree
 
 from .._arguments import Call
+from .._trees import at
 from ._mapping import by_path, within
 
 
@@ -16,7 +17,7 @@ class Names(NamedTuple):
     leaves: Mapping[str, str]
     norm_bias: str
     kernel_layouts: Mapping[int, str]  # by rank; none where the axes are as in Flax
-    left_out: Mapping[str, str]  # what stands beside a leaf and has no place in Flax
+    left_out: Mapping[str, str]  # what is saved beside a leaf and has no place in Flax
 
 
 TORCH = Names(
@@ -58,11 +59,7 @@ KERAS = Names(
 def flax_mapping(
     call: Call, names: Names, params: PyTree, modules: Mapping[str, str] | None
 ) -> dict[str, str | tuple[str, str] | None]:
-    """Name the leaves of `params` as the other framework does.
-
-    `modules` leads from our modules to theirs; what lies below keeps its name. Without
-    it all modules have the same names.
-    """
+    """Name the leaves of `params` as the other framework does."""
     modules = {"": ""} if modules is None else modules
     modules = {within(ours): theirs for ours, theirs in modules.items()}
     leaves, mapping, used = by_path(call, params), {}, set()
@@ -72,22 +69,21 @@ def flax_mapping(
         if ours is None or kind not in names.leaves:
             continue
         used.add(ours)
-        rest = parent[len(ours) :].strip("/").split("/")
-        parts = [part for part in (modules[ours], *rest) if part]
-        layout = names.kernel_layouts.get(len(leaf.shape)) if kind == "kernel" else None
+        below = parent[len(ours) :].strip("/").split("/")
+        module = [part for part in (modules[ours], *below) if part]
         is_norm = kind == "bias" and f"{parent}/scale".lstrip("/") in leaves
         theirs = names.norm_bias if is_norm else names.leaves[kind]
-        name = names.separator.join([*parts, theirs])
-        mapping[name] = path if layout is None else (path, layout)
+        layout = names.kernel_layouts.get(len(leaf.shape)) if kind == "kernel" else None
+        entry = path if layout is None else (path, layout)
+        mapping[names.separator.join([*module, theirs])] = entry
         if kind in names.left_out:
-            mapping[names.separator.join([*parts, names.left_out[kind]])] = None
-    unused = [module for module in modules if module not in used]
+            mapping[names.separator.join([*module, names.left_out[kind]])] = None
+    unused = [at(module) for module in modules if module not in used]
     if unused:
         raise ValueError(
-            f"`{call}`: no parameter of a Flax layer lies under "
-            f"{', '.join(map(repr, unused))}; the paths are "
-            f"{', '.join(map(repr, leaves))}. `modules` leads from our modules to "
-            "theirs."
+            f"{call.given(modules=...)}: no parameter of a Flax layer lies under "
+            f"{', '.join(unused)}; the paths are {', '.join(map(at, leaves))}. "
+            "`modules` leads from our modules to theirs."
         )
     return mapping
 

@@ -1,10 +1,11 @@
-"""How the axes of one framework's array lie in another's, as data."""
+"""Arrays of another framework: as NumPy arrays, and with their axes rearranged."""
 
 import dataclasses
 import itertools
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -53,9 +54,8 @@ class Layout:
 def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
     """Parse a pattern such as `"o i -> i o"`; `where` is where errors say it stands."""
     sides = [_parse_side(side) for side in pattern.split("->")]
-    axes = [_flat(side) for side in sides]
-    named_once = all(len(set(side)) == len(side) for side in axes)
-    if len(sides) != 2 or not named_once or set(axes[0]) != set(axes[-1]):
+    axes = [sorted(_flat(side)) for side in sides]
+    if len(axes) != 2 or axes[0] != axes[1] or len({*axes[0]}) < len(axes[0]):
         raise ValueError(
             f"{where}: a layout must name each axis once on both sides of one '->', "
             f"like 'o i h w -> h w i o'; got {pattern!r}."
@@ -69,6 +69,21 @@ def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
                 f"{{{unknown[0]!r}: ...}})."
             )
     return Layout(sides[0], sides[1], sizes)
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """Return an array of any framework as NumPy's, without importing the framework."""
+    if hasattr(x, "detach"):  # a torch tensor
+        x = x.detach().cpu()
+        # NumPy knows neither bfloat16 nor float8, and torch will not convert them.
+        x = x.float() if re.search("bfloat16|float8", str(x.dtype)) else x
+        return x.resolve_conj().numpy()
+    return np.asarray(x)
+
+
+def owned(x: Any) -> np.ndarray:
+    """Return a contiguous copy, which the other framework may write to."""
+    return np.array(x, order="C")
 
 
 def _parse_side(side: str) -> Side:

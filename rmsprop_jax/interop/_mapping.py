@@ -9,8 +9,7 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._trees import at, named_leaves
-from ._arrays import to_numpy
-from ._layout import Layout, parse_layout
+from ._layout import Layout, parse_layout, to_numpy
 
 
 class Place(NamedTuple):
@@ -25,6 +24,7 @@ Arrays = dict[str, Any]
 Problem = tuple[str, str]  # its kind, and what it is about
 
 KINDS = MISSING, UNEXPECTED, MISSHAPEN = "missing", "unexpected", "wrong shape or dtype"
+_NAMELESS = "for which the mapping has no name"
 
 
 def raise_for(call: Call, problems: Iterable[Problem], advice: str) -> None:
@@ -90,7 +90,7 @@ def move(
         kind, keeps = (UNEXPECTED, "does not keep") if arrays else (MISSING, "keeps")
         problems.append((kind, f"{word}, which the target {keeps}"))
         return {}
-    moved, back = {}, inverse(dict(places))
+    moved = {}
     for name, array in arrays.items():
         place = places.get(name)
         if name not in places:
@@ -100,34 +100,27 @@ def move(
             what = f"{of}{at(name)}, for there is no {at(place.to)}"
             problems.append((UNEXPECTED, what))
         elif place is not None:
-            moved[place.to], misfit = _arrange(array, place, wanted[place.to])
-            if misfit:
-                what = f"{of}{at(name)}: {misfit} for {at(place.to)}"
-                problems.append((MISSHAPEN, what))
+            moved[place.to], misfit = _arrange(array, place.layout, wanted[place.to])
+            what = f"{of}{at(name)}: {misfit} for {at(place.to)}"
+            problems += [(MISSHAPEN, what)] if misfit else []
+    names = {place.to: at(name) for name, place in places.items() if place is not None}
     for path in (path for path in wanted if path not in moved):
-        named = path in back
-        why = (
-            f"from {at(back[path].to)}"
-            if named
-            else "for which the mapping has no name"
-        )
+        why = f"from {names[path]}" if path in names else _NAMELESS
         problems.append((MISSING, f"{of}{at(path)}, {why}"))
     return moved
 
 
-def _arrange(array: Any, place: Place, like: Any) -> tuple[np.ndarray, str]:
+def _arrange(array: Any, layout: Layout | None, like: Any) -> tuple[np.ndarray, str]:
     """Rearrange an array as `like`; the string says what does not fit."""
-    moved = array = to_numpy(array)
+    array = to_numpy(array)
     try:
-        moved = array if place.layout is None else place.layout.apply(array)
+        moved = array if layout is None else layout.apply(array)
     except ValueError:
-        return array, f"got {array.shape}, expected {_expected(place.layout, like)}"
-    if like is None:
-        return moved, ""
-    if moved.shape != np.shape(like):
-        return moved, f"got {array.shape}, expected {_expected(place.layout, like)}"
-    if np.iscomplexobj(moved) and not np.issubdtype(like.dtype, np.complexfloating):
-        return moved, f"got {array.dtype}, expected a real array"
+        moved = None
+    if moved is None or (like is not None and moved.shape != np.shape(like)):
+        return array, f"got {array.shape}, expected {_expected(layout, like)}"
+    if like is not None and np.iscomplexobj(moved) and not np.iscomplexobj(like):
+        return array, f"got {array.dtype}, expected a real array"
     return moved, ""
 
 
@@ -138,8 +131,7 @@ def _expected(layout: Layout | None, like: Any) -> Any:
     if like is None:
         return "what the layout names"
     try:
-        stand_in = np.broadcast_to(np.zeros((), bool), np.shape(like))
-        return layout.inverse().apply(stand_in).shape
+        return layout.inverse().apply(np.broadcast_to(False, np.shape(like))).shape
     except ValueError:
         return "another layout"
 

@@ -10,27 +10,19 @@ subtract the square of its mean at each step; `RMSPropState` keeps the differenc
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._storage import Format
 from ..dialects._complex_pairs import ComplexParts
 from ._mapping import Arrays, Places, Problem, inverse, move, raise_for
-from ._slots import Slots, decode, fill
+from ._slots import Slots
 
-_KINDS = ("s", "m", "b")
-
-
-class Moments(NamedTuple):
-    """The moments that a framework keeps, by its names for the parameters."""
-
-    square: Arrays
-    mean: Arrays
-    buffer: Arrays
+# By the word of the framework for a moment, then by its name for the parameter.
+Moments = Mapping[str, Arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +31,7 @@ class Picture:
 
     Attributes:
       call: the call that errors speak for.
-      words: its words for the three moments.
+      words: its words for the mean square, the mean and the momentum buffer.
       places: where the moments of its parameters go.
       moments: the arrays that it has, in its own layout.
       wanted: which arrays it keeps once each parameter was updated; the values are not
@@ -72,87 +64,83 @@ class Picture:
     complex_as_parts: bool = False
 
 
-def import_moments(picture: Picture, ours: Slots, storage: str | Format) -> PyTree:
+def import_moments(picture: Picture, ours: Slots) -> PyTree:
     """Fill a state of ours from a picture, or raise everything that does not fit."""
     _check_order(picture, ours)
     problems, w = list(picture.problems), picture.correction
     s, m, b = (
-        _import_kind(given, ours.moments(kind), picture, word, problems)
-        for given, kind, word in zip(
-            picture.moments, _KINDS, picture.words, strict=True
-        )
+        _to_paths(picture, word, ours.moments(field), problems)
+        for word, field in zip(picture.words, ("s", "m", "trace"), strict=True)
     )
     raise_for(picture.call, problems, picture.advice)
     m = {path: x.astype(np.result_type(x, np.float64)) / w for path, x in m.items()}
     s = {path: _variance(x, m[path], w) if path in m else x for path, x in s.items()}
     b = {path: picture.sign * x for path, x in b.items()}
-    return fill(ours, dict(zip(_KINDS, (s, m, b), strict=True)), picture.step, storage)
+    return ours.filled({"s": s, "m": m, "trace": b}, picture.step)
 
 
-def export_moments(picture: Picture, ours: Slots, storage: str | Format) -> Moments:
+def export_moments(picture: Picture, ours: Slots) -> Moments:
     """Return the moments of a state of ours under the names that a picture wants."""
     _check_order(picture, ours)
     problems, w = list(picture.problems), picture.correction
-    s, m, b = map(decode(ours, storage).moments, _KINDS)
+    s, m, b = map(ours.decoded().moments, ("s", "m", "trace"))
     s = {path: _mean_square(x, m[path], w) if path in m else x for path, x in s.items()}
     m = {path: (w * x).astype(x.dtype) for path, x in m.items()}
     b = {path: picture.sign * x for path, x in b.items()}
-    moved = [
-        _export_kind(given, names, picture, word, problems)
-        for given, names, word in zip(
-            (s, m, b), picture.wanted, picture.words, strict=True
-        )
-    ]
+    moments = {
+        word: _to_names(picture, word, arrays, problems)
+        for word, arrays in zip(picture.words, (s, m, b), strict=True)
+    }
     raise_for(picture.call, problems, picture.advice)
-    return Moments(*moved)
+    return moments
 
 
-def _import_kind(
-    given: Arrays, like: Arrays, picture: Picture, word: str, problems: list[Problem]
+def _to_paths(
+    picture: Picture, word: str, like: Arrays, problems: list[Problem]
 ) -> Arrays:
-    """Bring the moments of one kind to our paths."""
-
-    def whole(real: Any, imag: Any) -> jax.ShapeDtypeStruct:
-        del imag
-        return jax.ShapeDtypeStruct(real.shape, np.complex64)
-
-    wanted = _joined(like, picture, whole)
-    moved, arrays = move(given, wanted, picture.places, word, problems), {}
+    """Bring a moment of theirs to our paths."""
+    wanted, arrays = _joined(picture, like, _complex_shape), {}
+    moved = move(picture.moments[word], wanted, picture.places, word, problems)
     for path, x in moved.items():
-        if path in like:
-            arrays[path] = x
-        else:
-            arrays |= {name: getattr(x, part) for name, part in _parts(path)}
+        real, imag = _parts(path)
+        given = path in like
+        arrays |= {path: x} if given else {real: np.real(x), imag: np.imag(x)}
     return arrays
 
 
-def _export_kind(
-    given: Arrays, wanted: Arrays, picture: Picture, word: str, problems: list[Problem]
+def _to_names(
+    picture: Picture, word: str, arrays: Arrays, problems: list[Problem]
 ) -> Arrays:
-    """Bring the moments of one kind to the names of the other framework."""
-
-    def whole(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
-        x = np.empty(real.shape, np.result_type(real, np.complex64))
-        x.real, x.imag = real, imag
-        return x
-
-    given = _joined(given, picture, whole)
-    return move(given, wanted, inverse(picture.places), word, problems)
+    """Bring a moment of ours to their names."""
+    arrays, back = _joined(picture, arrays, _complex_array), inverse(picture.places)
+    return move(arrays, picture.wanted[word], back, word, problems)
 
 
-def _joined(arrays: Arrays, picture: Picture, join: Callable[..., Any]) -> Arrays:
-    """Join the parts of a complex parameter, where the other framework does not."""
+def _joined(
+    picture: Picture, arrays: Arrays, join: Callable[[ComplexParts], Any]
+) -> Arrays:
+    """Join the parts of each complex parameter, if their moments are of parts too."""
     arrays = dict(arrays)
-    for place in picture.places.values() if picture.complex_as_parts else ():
-        parts = [] if place is None else [name for name, _ in _parts(place.to)]
-        if place is not None and all(name in arrays for name in parts):
-            arrays[place.to] = join(*(arrays.pop(name) for name in parts))
+    for path in inverse(picture.places) if picture.complex_as_parts else ():
+        parts = _parts(path)
+        if all(name in arrays for name in parts):
+            arrays[path] = join(ComplexParts(*map(arrays.pop, parts)))
     return arrays
 
 
-def _parts(path: str) -> list[tuple[str, str]]:
-    """Return the paths of the parts of a complex parameter, and which part each is."""
-    return [(f"{path}/{part}".lstrip("/"), part) for part in ComplexParts._fields]
+def _parts(path: str) -> ComplexParts:
+    """Return the paths of the parts of a complex parameter."""
+    names = (f"{path}/{part}".lstrip("/") for part in ComplexParts._fields)
+    return ComplexParts(*names)
+
+
+def _complex_shape(parts: ComplexParts) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(parts.real.shape, np.complex64)
+
+
+def _complex_array(parts: ComplexParts) -> np.ndarray:
+    pairs = np.stack(parts, axis=-1)
+    return pairs.view(np.result_type(pairs, np.complex64))[..., 0]
 
 
 def _variance(square: np.ndarray, mean: np.ndarray, w: float) -> np.ndarray:

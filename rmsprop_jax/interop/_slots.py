@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -12,25 +13,25 @@ from .._arguments import Call
 from .._rmsprop import rate_in_momentum
 from .._storage import Format, decoded, decoded_dtype, find_format, nearest, signed
 from .._trees import at, named_leaves, nodes
-from ._arrays import put_like
-from ._mapping import within
+from ._mapping import Arrays, within
 
-# What each field of a state class holds. By name, since some of optax's classes are
-# private and their states are not.
-_FIELDS: dict[str, dict[str, str]] = {
-    "rmsprop_jax.RMSPropState": {"step": "step", "s": "s", "m": "m"},
-    "rmsprop_jax.MomentumState": {"step": "step", "trace": "b"},
-    "optax.TraceState": {"trace": "b"},
-    "optax.ScaleByRmsState": {"nu": "nu"},
-    "optax.ScaleByRmsWithCountState": {"count": "step", "nu": "nu"},
-    "optax.ScaleByRStdDevState": {"mu": "mu", "nu": "nu"},
-    "optax.ScaleByRStdDevWithCountState": {"count": "step", "mu": "mu", "nu": "nu"},
-    "optax.ScaleByScheduleState": {"count": "step"},
-    "optax.WrappedScheduleState": {"count": "step"},
-    "optax.InjectHyperparamsState": {"count": "step"},
-    "optax.InjectStatefulHyperparamsState": {"count": "step"},
-    "optax.MultiStepsState": {"gradient_step": "step"},
+# The fields of each state class that are looked at. By name, since some of optax's
+# classes are private and their states are not.
+_FIELDS: dict[str, set[str]] = {
+    "rmsprop_jax.RMSPropState": {"step", "s", "m"},
+    "rmsprop_jax.MomentumState": {"step", "trace"},
+    "optax.TraceState": {"trace"},
+    "optax.ScaleByRmsState": {"nu"},
+    "optax.ScaleByRmsWithCountState": {"count", "nu"},
+    "optax.ScaleByRStdDevState": {"mu", "nu"},
+    "optax.ScaleByRStdDevWithCountState": {"count", "mu", "nu"},
+    "optax.ScaleByScheduleState": {"count"},
+    "optax.WrappedScheduleState": {"count"},
+    "optax.InjectHyperparamsState": {"count"},
+    "optax.InjectStatefulHyperparamsState": {"count"},
+    "optax.MultiStepsState": {"gradient_step"},
 }
+_COUNTS = {"step", "count", "gradient_step"}
 
 
 class Slot(NamedTuple):
@@ -39,21 +40,18 @@ class Slot(NamedTuple):
     Attributes:
       number: its number among the leaves of the state.
       owner: the class that has it as a field, such as "optax.TraceState".
-      kind: s, m and b (ours), nu, mu and b (optax's), or step.
+      field: the field: s and m (ours), nu and mu (optax's), trace (both), or a count.
       path: path of the parameter.
       array: the array, as it is stored.
+      format: its storage format; None for a count, and for what optax keeps.
     """
 
     number: int
     owner: str
-    kind: str
+    field: str
     path: str
     array: Any
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether it went through a storage format: the moments of our own classes."""
-        return self.kind != "step" and self.owner.startswith("rmsprop_jax.")
+    format: Format | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,27 +73,40 @@ class Slots:
     classes: frozenset[str]
     lr_in_momentum: frozenset[bool]
 
-    def moments(self, kind: str) -> dict[str, Any]:
-        """Return the arrays of one kind by path; each path must have only one."""
-        arrays: dict[str, Any] = {}
-        for slot in self.found:
-            if slot.kind == kind and slot.path in arrays:
+    @property
+    def counts(self) -> list[Slot]:
+        """The slots that count steps."""
+        return [slot for slot in self.found if slot.field in _COUNTS]
+
+    @property
+    def step(self) -> int | None:
+        """The largest count in the state; None where it has none."""
+        counts = (int(np.asarray(slot.array)) for slot in self.counts)
+        return max(counts, default=None)
+
+    def moments(self, field: str) -> Arrays:
+        """Return the arrays of one field by path; each path must have only one."""
+        arrays: Arrays = {}
+        for slot in (slot for slot in self.found if slot.field == field):
+            if slot.path in arrays:
                 raise ValueError(
-                    f"`{self.call}`: the state keeps two arrays {kind} for the "
+                    f"`{self.call}`: the state keeps two arrays {field} for the "
                     f"parameter at {at(slot.path)}; it must have one RMSProp for each "
                     "parameter."
                 )
-            arrays |= {slot.path: slot.array} if slot.kind == kind else {}
+            arrays[slot.path] = slot.array
         return arrays
 
-    def steps(self) -> dict[str, int]:
-        """Return the number of updates that each class has counted."""
-        steps: dict[str, int] = {}
-        for slot in self.found:
-            if slot.kind == "step":
-                step = int(np.asarray(slot.array))
-                steps[slot.owner] = max(step, steps.get(slot.owner, 0))
-        return steps
+    def decoded(self) -> "Slots":
+        """Return the slots with their moments in the dtype of the arithmetic."""
+
+        def array(slot: Slot) -> Any:
+            if slot.format is None:
+                return slot.array
+            return np.asarray(decoded(self.call, slot.format, slot.array))
+
+        found = tuple(slot._replace(array=array(slot)) for slot in self.found)
+        return dataclasses.replace(self, found=found)
 
     def replaced(self, new: Callable[[Slot], Any]) -> PyTree:
         """Return the state with `new(slot)` in place of the array of each slot."""
@@ -104,21 +115,43 @@ class Slots:
             leaves[slot.number] = new(slot)
         return jax.tree.unflatten(treedef, leaves)
 
+    def filled(self, values: Mapping[str, Arrays], step: int | None) -> PyTree:
+        """Return the state with these moments, by field and path, and this step.
 
-def slots_of(call: Call, state: PyTree) -> Slots:
+        Dtypes and shardings stay those of the state; so does a field that is not in
+        `values`, and a count where `step` is None.
+        """
+
+        def new(slot: Slot) -> Any:
+            like = slot.array
+            if slot.field in _COUNTS and step is not None:
+                return put_like(min(step, int(np.iinfo(like.dtype).max)), like)
+            if slot.field not in values:
+                return like
+            value = values[slot.field][slot.path]
+            if slot.format is None:
+                return put_like(value, like)
+            dtype = decoded_dtype(self.call, slot.format, like)
+            return nearest(slot.format, put_like(value, like, dtype))
+
+        return self.replaced(new)
+
+
+def slots_of(call: Call, state: PyTree, storage: str | Format = "float32") -> Slots:
     """Parse an optimizer state, in one pass over it."""
+    format_ = find_format(call, storage)
     found, classes, orders, number = [], set(), set(), 0
     for node in nodes(state):
-        found += _slots_at(node, number)
+        found += _slots_at(node, number, format_)
         classes.add(_class_name(node))
         orders |= _orders(node)
         number += jax.tree_util.all_leaves([node])
     return Slots(call, state, tuple(found), frozenset(classes), frozenset(orders))
 
 
-def our_slots(call: Call, state: PyTree) -> Slots:
+def our_slots(call: Call, state: PyTree, storage: str | Format) -> Slots:
     """Parse a state that must have an `RMSPropState` in it."""
-    slots = slots_of(call, state)
+    slots = slots_of(call, state, storage)
     check_ours(slots)
     return slots
 
@@ -133,70 +166,36 @@ def check_ours(slots: Slots) -> None:
         )
 
 
-def decode(slots: Slots, storage: str | Format) -> Slots:
-    """Return the slots with their moments in the dtype of the arithmetic."""
-
-    def decoded_slot(slot: Slot) -> Slot:
-        if not slot.is_stored:
-            return slot
-        format_ = format_of(slots.call, storage, slot)
-        return slot._replace(array=np.asarray(decoded(slots.call, format_, slot.array)))
-
-    return dataclasses.replace(slots, found=tuple(map(decoded_slot, slots.found)))
+def put_like(value: Any, like: Any, dtype: Any = None) -> jax.Array:
+    """Cast to the dtype of `like`, or to `dtype`, and put where `like` is."""
+    value = np.asarray(value).astype(like.dtype if dtype is None else dtype)
+    sharding = getattr(like, "sharding", None)
+    # An array that was never placed may still meet parameters on any device.
+    if sharding is None or not getattr(like, "committed", True):
+        return jnp.asarray(value)
+    return jax.device_put(value, sharding)
 
 
-def fill(
-    slots: Slots,
-    values: Mapping[str, Mapping[str, Any]],
-    step: int | None,
-    storage: str | Format,
-) -> PyTree:
-    """Return the state with these moments, by kind and path, and this step.
-
-    Dtypes and shardings stay those of the state; so does a kind that is not in
-    `values`, and a count where `step` is None.
-    """
-
-    def new(slot: Slot) -> Any:
-        like = slot.array
-        if slot.kind == "step":
-            largest = int(np.iinfo(like.dtype).max)
-            return like if step is None else put_like(min(step, largest), like)
-        if slot.kind not in values:
-            return like
-        value = values[slot.kind][slot.path]
-        if not slot.is_stored:
-            return put_like(value, like)
-        format_ = format_of(slots.call, storage, slot)
-        dtype = decoded_dtype(slots.call, format_, like)
-        return nearest(format_, put_like(value, like, dtype))
-
-    return slots.replaced(new)
-
-
-def format_of(call: Call, storage: str | Format, slot: Slot) -> Format:
-    """Return the format of a slot in a state of this `storage`."""
-    format_ = find_format(call, storage)
-    return format_ if slot.kind == "s" else signed(format_)
-
-
-def _slots_at(node: Any, number: int) -> Iterator[Slot]:
+def _slots_at(node: Any, number: int, format_: Format) -> Iterator[Slot]:
     """Find the slots of a node whose first leaf has this number."""
     owner = _class_name(node)
-    kinds = _FIELDS.get(owner, {})
-    for field in node._fields if kinds else ():
+    fields = _FIELDS.get(owner, set())
+    for field in node._fields if fields else ():
+        kept = None
+        if owner.startswith("rmsprop_jax.") and field not in _COUNTS:
+            kept = format_ if field == "s" else signed(format_)
         for path, array in named_leaves(getattr(node, field)):
-            if field in kinds:
-                yield Slot(number, owner, kinds[field], within(path), array)
+            if field in fields:
+                yield Slot(number, owner, field, within(path), array, kept)
             number += 1
 
 
 def _orders(chain: Any) -> set[bool]:
     """Tell whether the buffers in a chain accumulate steps, from their places."""
     links = chain if type(chain) is tuple else ()
-    kinds = [set(_FIELDS.get(_class_name(link), {}).values()) for link in links]
-    moments = [k for k, kept in enumerate(kinds) if kept & {"s", "nu"}]
-    buffers = [k for k, kept in enumerate(kinds) if "b" in kept]
+    fields = [_FIELDS.get(_class_name(link), set()) for link in links]
+    moments = [k for k, kept in enumerate(fields) if kept & {"s", "nu"}]
+    buffers = [k for k, kept in enumerate(fields) if "trace" in kept]
     return {rate_in_momentum(s, b) for s in moments for b in buffers if s < b}
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from ._arrays import owned, put_like
+from ._layout import owned
 from ._mapping import Problem, by_path, inverse, move, parse_mapping, raise_for
+from ._slots import put_like
 
 _ADVICE = (
     "Extend the mapping by {name: path}, {name: (path, layout)}, or {name: None} to "

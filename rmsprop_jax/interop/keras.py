@@ -13,9 +13,9 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._storage import Format
 from . import _flax
-from ._arrays import owned, to_numpy
+from ._layout import owned, to_numpy
 from ._mapping import MISSING, UNEXPECTED, Arrays, parse_mapping
-from ._moments import Moments, Picture, export_moments, import_moments
+from ._moments import Picture, export_moments, import_moments
 from ._slots import our_slots
 from ._weights import export_weights, import_weights
 
@@ -55,16 +55,16 @@ def from_variables(
       mapping: from the paths of Keras' weights to paths in `params`, such as
         `{"sequential/hidden/kernel": "hidden/kernel"}`; see `flax_mapping`.
       paths: `[v.path for v in optimizer.variables]`, for variables by number.
-      storage: as the transformation has it.
+      storage: the `storage` of the transformation.
 
     Returns:
       A state of the structure, dtypes and shardings of the template.
 
     Raises:
       ValueError: one error for all entries that are missing, unexpected or of another
-        shape; for an impossible mapping; for a template whose momentum buffer has no
-        learning rate in it.
-      TypeError: for an entry of the mapping of another kind.
+        shape; for an impossible mapping; for a template whose momentum buffer does not
+        have the learning rate in it.
+      TypeError: for a mapping entry of the wrong type.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax
@@ -75,7 +75,7 @@ def from_variables(
     """
     call = Call("interop.keras.from_variables")
     picture = _parse(call, _by_path(call, variables, paths), mapping)
-    return import_moments(picture, our_slots(call, template), storage)
+    return import_moments(picture, our_slots(call, template, storage))
 
 
 def to_variables(
@@ -93,7 +93,7 @@ def to_variables(
         momentum = -b
 
     Args:
-      state: a state of ours, such as `from_variables` gives.
+      state: a state of ours, such as `from_variables` returns.
       mapping, storage: as in `from_variables`.
       paths: `[v.path for v in optimizer.variables]` of the optimizer to load into,
         which may be new: `optimizer.build(model.trainable_variables)`.
@@ -113,15 +113,14 @@ def to_variables(
       {'0': array(0, dtype=int32), '1': array([0.], dtype=float32)}
     """
     call = Call("interop.keras.to_variables")
-    ours, picture = our_slots(call, state), _parse(call, dict.fromkeys(paths), mapping)
-    values = {"iteration": np.array(max(ours.steps().values()), np.int32)}
+    ours = our_slots(call, state, storage)
+    picture = _parse(call, dict.fromkeys(paths), mapping)
+    values: Arrays = {"iteration": np.array(ours.step, np.int32)}
     if learning_rate is not None:
         values["learning_rate"] = np.array(learning_rate, np.float32)
     unknown = tuple((MISSING, repr(x)) for x in picture.others if x not in values)
     picture = dataclasses.replace(picture, problems=unknown)
-    for word, arrays in zip(
-        _WORDS, export_moments(picture, ours, storage), strict=True
-    ):
+    for word, arrays in export_moments(picture, ours).items():
         values |= {_variable(name, word): owned(x) for name, x in arrays.items()}
     return {str(i): values[_last(path)] for i, path in enumerate(paths)}
 
@@ -133,8 +132,8 @@ def from_weights(
 
     Args:
       weights: arrays by path.
-      params: parameters to be like, in structure, dtypes and shardings; with the
-        running averages of BatchNorm beside them if those are to move too.
+      params: parameters of the structure, dtypes and shardings that are wanted; with
+        the running averages of BatchNorm beside them if those are to move too.
       mapping: as in `from_variables`; None for a path leaves it out.
 
     Returns:
@@ -155,7 +154,7 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     """Turn parameters into arrays by path, to `assign` to the variables of a model.
 
     Args:
-      params: parameters, and what else the mapping leads to.
+      params: parameters, and whatever else the mapping leads to.
       mapping: as in `from_variables`.
 
     Returns:
@@ -164,7 +163,7 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     Raises:
       ValueError: one error for all parameters that have no name; for an impossible
         mapping.
-      TypeError: for an entry of the mapping of another kind.
+      TypeError: for a mapping entry of the wrong type.
 
     Example:
       >>> import jax.numpy as jnp
@@ -175,17 +174,17 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
 
 
 def options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the hyperparameters from `optimizer.get_config()`.
+    """Return the hyperparameters in a config, as arguments of `dialects.keras`.
 
     Args:
-      config: what `get_config` gives.
+      config: `optimizer.get_config()`.
 
     Returns:
-      Arguments for `dialects.keras`. A learning rate that is a schedule is left out,
-      and has to be given as an optax schedule.
+      Arguments for `dialects.keras`. A learning rate that is a schedule is left out:
+      pass an optax schedule in its place.
 
     Raises:
-      ValueError: for a config with a switch on that nothing here has.
+      ValueError: for a config that uses an option that no dialect has.
 
     Example:
       >>> options({"learning_rate": 0.01, "rho": 0.9, "name": "rmsprop"})
@@ -195,9 +194,9 @@ def options(config: Mapping[str, Any]) -> dict[str, Any]:
     foreign = [key for key in _UNKNOWN if config.get(key)]
     if foreign:
         raise ValueError(
-            f"`{call}`: no transformation here has {' or '.join(foreign)}, which this "
-            "config has on. Take it out of the config, and replace it by a link of "
-            "your own; `optax.MultiSteps` accumulates gradients."
+            f"`{call}`: no dialect has {' or '.join(foreign)}, which this config uses. "
+            "Take it out of the config, and replace it by a transformation of your "
+            "own; `optax.MultiSteps` accumulates gradients."
         )
     kept = {key: config[key] for key in (*_OPTIONS, *_CLIPPING) if key in config}
     rate = config["learning_rate"]
@@ -210,17 +209,17 @@ def flax_mapping(
     """Name the parameters of common Flax layers as Keras does.
 
     Dense, Conv, Embed, LayerNorm, GroupNorm and BatchNorm, whose axes are the same in
-    both. What it has no rule for it leaves out: add those entries to the result.
+    both. Leaves of other layers are left out: add their entries to the result.
 
     Args:
       params: parameters, with running averages beside them if those are to move too.
-      modules: from modules of ours to Keras', such as `{"hidden":
+      modules: from our modules to Keras', such as `{"hidden":
         "sequential/hidden"}`, or `{"": "sequential"}` for all; what lies below one
         keeps its name. Without it all modules have the same names.
 
     Returns:
       A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
-      are no part of a path, so the mapping of the variables serves the optimizer too.
+      are not part of a path, so one mapping serves the variables and the optimizer.
 
     Raises:
       ValueError: for a module with no parameter of a Flax layer under it.
@@ -238,18 +237,17 @@ def _parse(call: Call, variables: Arrays, mapping: Mapping[str, Any]) -> Picture
     """Parse the variables of an optimizer, by path."""
     places = parse_mapping(call, mapping)
     known = {_variable(name, word): name for name in places for word in _WORDS}
-    moments, others = Moments({}, {}, {}), {}
+    moments, others = {word: {} for word in _WORDS}, {}
     for path, value in variables.items():
         variable = _last(path)
         word = next((x for x in _WORDS if variable.endswith(f"_{x}")), None)
         if word is None:
             others[variable] = value
-            continue
-        name = known.get(variable, variable.removesuffix(f"_{word}"))
-        moments[_WORDS.index(word)][name] = value
-    step = others.get("iteration")
-    foreign = others.keys() - {"iteration", "learning_rate"}
-    problems = [(UNEXPECTED, repr(name)) for name in others if name in foreign]
+        else:
+            name = known.get(variable, variable.removesuffix(f"_{word}"))
+            moments[word][name] = value
+    step, expected = others.get("iteration"), ("iteration", "learning_rate")
+    problems = [(UNEXPECTED, repr(name)) for name in others if name not in expected]
     problems += [(MISSING, "'iteration'")] if "iteration" not in others else []
     return Picture(
         call,

@@ -11,12 +11,11 @@ from jaxtyping import PyTree
 
 from .._arguments import Call, check_numbers
 from .._storage import Format
-from ._arrays import to_numpy
+from ._layout import to_numpy
 from ._mapping import Place
-from ._moments import Moments, Picture, export_moments, import_moments
-from ._slots import Slots, fill, our_slots, slots_of
+from ._moments import Picture, export_moments, import_moments
+from ._slots import Slots, our_slots, slots_of
 
-_KINDS = ("nu", "mu", "b")
 _WORDS = ("nu", "mu", "trace")
 _CORRECTED = {
     "optax.ScaleByRmsWithCountState",
@@ -54,7 +53,7 @@ def from_state(
         `bias_correction`.
       count: number of updates so far. Needed where only the template has a schedule:
         optax counts for bias correction and schedules alone.
-      storage: as the transformation has it.
+      storage: the `storage` of the transformation.
 
     Returns:
       A state of the structure, dtypes and shardings of the template.
@@ -72,14 +71,12 @@ def from_state(
       {'w': Array([1., 1.], dtype=float32)}
     """
     call = Call("interop.optax.from_state")
-    theirs, ours = slots_of(call, state), our_slots(call, template)
-    step = _step(theirs, ours, count)
-    picture = _parse(theirs, ours, step, decay)
+    theirs, ours = slots_of(call, state), our_slots(call, template, storage)
+    picture = _parse(theirs, ours, _step(theirs, ours, count), decay)
     # optax keeps the real second moment of a complex parameter in a complex array.
-    square = {p: np.real(to_numpy(x)) for p, x in picture.moments.square.items()}
-    moments = picture.moments._replace(square=square)
-    picture = dataclasses.replace(picture, moments=moments)
-    return import_moments(picture, ours, storage)
+    nu = {path: np.real(to_numpy(x)) for path, x in picture.moments["nu"].items()}
+    picture = dataclasses.replace(picture, moments={**picture.moments, "nu": nu})
+    return import_moments(picture, ours)
 
 
 def to_state(
@@ -97,7 +94,7 @@ def to_state(
         trace = b
 
     Args:
-      state: a state of ours, such as `from_state` gives.
+      state: a state of ours, such as `from_state` returns.
       template: the state to fill: `tx.init(params)` of any transformation with
         optax's RMSProp in it, built with the same settings.
       decay, storage: as in `from_state`.
@@ -116,23 +113,22 @@ def to_state(
       {'w': Array([1., 1.], dtype=float32)}
     """
     call = Call("interop.optax.to_state")
-    ours, theirs = our_slots(call, state), slots_of(call, template)
-    step = max(ours.steps().values())
-    moments = export_moments(_parse(theirs, ours, step, decay), ours, storage)
-    return fill(theirs, dict(zip(_KINDS, moments, strict=True)), step, storage)
+    ours, theirs = our_slots(call, state, storage), slots_of(call, template)
+    moments = export_moments(_parse(theirs, ours, ours.step, decay), ours)
+    return theirs.filled(moments, ours.step)
 
 
 def _parse(
     theirs: Slots, ours: Slots, step: int | None, decay: float | None
 ) -> Picture:
-    """Parse a state of optax; the paths of parameters are the same in both."""
-    moments = Moments(*map(theirs.moments, _KINDS))
-    if "nu" not in {slot.kind for slot in theirs.found}:
+    """Parse a state of optax; a parameter has the same path in both."""
+    if "nu" not in {slot.field for slot in theirs.found}:
         raise ValueError(
             f"`{theirs.call}`: there is no state of `optax.scale_by_rms` or "
             "`scale_by_stddev` in the state of optax."
         )
-    paths = moments.square.keys() | ours.moments("s").keys()
+    moments = {word: theirs.moments(word) for word in _WORDS}
+    paths = moments["nu"].keys() | ours.moments("s").keys()
     return Picture(
         theirs.call,
         _WORDS,
@@ -165,9 +161,9 @@ def _step(theirs: Slots, ours: Slots, count: int | None) -> int | None:
     """Return the number of updates; None where neither state depends on it."""
     if count is not None:
         return count
-    if theirs.steps():
-        return max(theirs.steps().values())
-    schedules = [x for x in ours.steps() if x.startswith("optax.")]
+    if theirs.counts:
+        return theirs.step
+    schedules = [slot.owner for slot in ours.counts if slot.owner.startswith("optax.")]
     if schedules:
         raise ValueError(
             f"{ours.call.given(count=...)} must be the number of updates so far: the "

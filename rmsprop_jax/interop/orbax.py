@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-
-Leaf = tuple[tuple[int, ...], str]
+from .._trees import at
 
 
 def restore(folder: str | os.PathLike[str], like: PyTree) -> PyTree:
@@ -52,27 +51,22 @@ def restore(folder: str | os.PathLike[str], like: PyTree) -> PyTree:
         raise ImportError(
             f"`{call}` needs Orbax: `pip install orbax-checkpoint`."
         ) from error
-    folder, abstract = _absolute(folder), jax.tree.map(_abstract, like)
+    folder = os.fspath(folder)
+    folder = folder if "://" in folder else os.path.abspath(folder)
+    abstract = jax.tree.map(_abstract, like)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.metadata(folder)
         found = getattr(found, "item_metadata", found)
         if found is None:
             raise ValueError(_no_tree(call, epath.Path(folder)))
-        stored = jax.tree.map(_stored, abstract)
-        _refuse_other(call, folder, stored, found.tree)
+        _refuse_other(call, folder, jax.tree.map(_stored, abstract), found.tree)
         try:
             restored = checkpointer.restore(folder, abstract)
         except Exception as error:
             raise ValueError(_unreadable(call, folder, str(error))) from error
-    # What kind of key it is Orbax tells now, by restoring that one.
+    # Orbax tells only in restoring which kind of random key it has.
     _refuse_other(call, folder, abstract, restored)
     return restored
-
-
-def _absolute(folder: str | os.PathLike[str]) -> str:
-    """Give the path that Orbax wants; a URL is one."""
-    folder = os.fspath(folder)
-    return folder if "://" in folder else os.path.abspath(folder)
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
@@ -82,7 +76,7 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _stored(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Give what Orbax keeps: of a random key, its words."""
+    """Return the shape and dtype that Orbax keeps: of a random key, its words."""
     if not _is_key(x.dtype):
         return x
     key = jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -93,48 +87,45 @@ def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _leaves(tree: PyTree) -> dict[str, Leaf]:
-    """Give shape and dtype by path, in which Orbax has keys for fields."""
-    named = jax.tree_util.tree_leaves_with_path(tree)
+def _kinds(tree: PyTree) -> dict[str, tuple[list[int], str]]:
+    """Return shape and dtype of each leaf by its path."""
+    # Orbax has dicts for the classes of a state, so `path_name` would not agree.
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): (
-            tuple(x.shape),
+            list(x.shape),
             str(x.dtype if _is_key(x.dtype) else np.dtype(x.dtype)),
         )
-        for path, x in named
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
 def _refuse_other(call: Call, folder: str, wanted: PyTree, saved: PyTree) -> None:
-    problems = _compare(_leaves(wanted), _leaves(saved))
-    if problems:
-        raise ValueError(
-            f"`{call}`: the checkpoint in {folder} is of another optimizer or "
-            "model.\n" + "\n".join(f"  {problem}" for problem in problems) + "\n"
-            "Build the transformation with the options that it was saved with; "
-            "for another storage format see `interop.storage.convert`."
+    expected, found = _kinds(wanted), _kinds(saved)
+    lines = [f"  missing: {at(path)}" for path in expected if path not in found]
+    lines += [f"  unexpected: {at(path)}" for path in found if path not in expected]
+    for path, (shape, dtype) in found.items():
+        like = expected.get(path, (shape, dtype))
+        if like != (shape, dtype):
+            what = f"{at(path)} is {dtype}{shape} in the checkpoint"
+            lines.append(f"  differs: {what}; expected {like[1]}{like[0]}")
+    if lines:
+        first = (
+            f"`{call}`: the checkpoint in {folder} is of another optimizer or model."
         )
-
-
-def _compare(wanted: dict[str, Leaf], saved: dict[str, Leaf]) -> list[str]:
-    absent = [f"missing: {path}" for path in wanted if path not in saved]
-    strange = [f"unexpected: {path}" for path in saved if path not in wanted]
-    differing = [
-        f"differs: {path} is {dtype}{list(shape)} in the checkpoint; expected "
-        f"{wanted[path][1]}{list(wanted[path][0])}"
-        for path, (shape, dtype) in saved.items()
-        if path in wanted and wanted[path] != (shape, dtype)
-    ]
-    return absent + strange + differing
+        advice = (
+            "Build the transformation with the options that it was saved with; for "
+            "another storage format see `interop.storage.convert`."
+        )
+        raise ValueError("\n".join([first, *lines, advice]))
 
 
 def _no_tree(call: Call, folder: Any) -> str:
-    """Say what there is in place of a tree."""
+    """Write the error for a folder in which no tree was saved."""
     if not folder.exists():
         return _unreadable(call, folder, "the folder does not exist.")
     inside = sorted(x.name for x in folder.iterdir() if (x / "_METADATA").exists())
     if not inside:
-        return _unreadable(call, folder, "no tree was saved there whole.")
+        return _unreadable(call, folder, "no complete tree was saved there.")
     return (
         f"`{call}`: {folder} holds no tree itself, but its subfolders do: "
         f"{', '.join(map(repr, inside))}. Pass one of them."

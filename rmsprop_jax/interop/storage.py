@@ -5,8 +5,8 @@ from typing import Any
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._storage import Format, decoded, nearest
-from ._slots import Slot, check_ours, format_of, slots_of
+from .._storage import Format, decoded, find_format, nearest, signed
+from ._slots import Slot, check_ours, slots_of
 
 
 def convert(
@@ -40,22 +40,20 @@ def convert(
       >>> convert(state, after="uint8").s
       Array([188, 188], dtype=uint8)
     """
-    old, new = (
-        Call("interop.storage.convert", (("storage", word),))
-        for word in ("before", "after")
-    )
-    slots = slots_of(old, state)
+    call = Call("interop.storage.convert", (("storage", "before"),))
+    slots = slots_of(call, state, before)
     if "rmsprop_jax.TableState" in slots.classes:
         raise ValueError(
-            f"`{old}`: a TableState of `sparse.rmsprop` cannot be converted. Take it "
+            f"`{call}`: a TableState of `sparse.rmsprop` cannot be converted. Take it "
             "out of the state, and continue with the `storage` that it was made with."
         )
     check_ours(slots)
+    format_ = find_format(Call(call.name, (("storage", "after"),)), after)
 
     def converted(slot: Slot) -> Any:
-        if not slot.is_stored:
+        if slot.format is None:
             return slot.array
-        x = decoded(old, format_of(old, before, slot), slot.array)
-        return nearest(format_of(new, after, slot), x)
+        new = format_ if slot.field == "s" else signed(format_)
+        return nearest(new, decoded(call, slot.format, slot.array))
 
     return slots.replaced(converted)

@@ -5,6 +5,7 @@ Source: `torch/optim/rmsprop.py`, PyTorch 2.13; `timm/optim/rmsprop_tf.py`, timm
 """
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,15 +16,15 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._storage import Format
 from . import _flax
-from ._arrays import owned, to_numpy
 from ._files import load
 from ._files import save as save_file
+from ._layout import owned, to_numpy
 from ._mapping import MISSING, UNEXPECTED, Problem, parse_mapping
 from ._moments import Moments, Picture, export_moments, import_moments
 from ._slots import our_slots
 from ._weights import export_weights, import_weights
 
-StateDict = Mapping[str, Any]
+Groups = Sequence[Mapping[str, Any]]
 
 _WORDS = ("square_avg", "grad_avg", "momentum_buffer")
 _BITSANDBYTES = ("state1", "state2", "momentum")  # RMSprop has only the first
@@ -55,9 +56,9 @@ def from_state_dict(
     The counts of the state and of its schedules become the largest `step`.
 
     Args:
-      state_dict: what `optimizer.state_dict()` gives, with tensors or NumPy arrays, or
-        the path of a file: `.safetensors` as `save` writes it, which needs no torch, or
-        one of `torch.save`, which is loaded with `weights_only=True`.
+      state_dict: `optimizer.state_dict()`, with tensors or NumPy arrays, or the path of
+        a file: `.safetensors` as `save` writes it, which needs no torch, or a file of
+        `torch.save`, which is loaded with `weights_only=True`.
       template: the state to fill: `tx.init(params)` of any transformation with an
         RMSProp of ours in it, built as `options` says.
       mapping: from torch's names to paths in `params`, such as
@@ -65,7 +66,7 @@ def from_state_dict(
       names: names of the optimizer's parameters, in its order:
         `[name for name, _ in model.named_parameters()]`. Not needed where the
         optimizer was given `model.named_parameters()`.
-      storage: as the transformation has it.
+      storage: the `storage` of the transformation.
 
     Returns:
       A state of the structure, dtypes and shardings of the template.
@@ -73,8 +74,8 @@ def from_state_dict(
     Raises:
       ValueError: one error for all entries that are missing, unexpected or of another
         shape; for an impossible mapping; for a template whose momentum buffer has the
-        learning rate in it where torch's has not.
-      TypeError: for an entry of the mapping of another kind.
+        learning rate in it where torch's does not.
+      TypeError: for a mapping entry of the wrong type.
       ImportError: if the file needs a package that is not installed.
 
     Example:
@@ -88,7 +89,7 @@ def from_state_dict(
     """
     call = Call("interop.torch.from_state_dict")
     picture = _parse(call, load(call, state_dict), mapping, names)
-    return import_moments(picture, our_slots(call, template), storage)
+    return import_moments(picture, our_slots(call, template, storage))
 
 
 def to_state_dict(
@@ -107,11 +108,11 @@ def to_state_dict(
         momentum_buffer = b              its negative for timm with lr_in_momentum
 
     Args:
-      state: a state of ours, such as `from_state_dict` gives.
+      state: a state of ours, such as `from_state_dict` returns.
       like: `optimizer.state_dict()` of the optimizer to load into, which may be new.
-        Its hyperparameters and numbering are kept, and say which moments it needs.
+        Its hyperparameters and numbering are kept, and tell which moments it needs.
       mapping, names, storage: as in `from_state_dict`.
-      array: what makes the arrays: give `torch.from_numpy` to load them at once.
+      array: converts each NumPy array; pass `torch.from_numpy` for tensors.
 
     Returns:
       A dict like `like` with new "state".
@@ -129,11 +130,10 @@ def to_state_dict(
       dict_keys(['step', 'square_avg'])
     """
     call = Call("interop.torch.to_state_dict")
-    groups, ours = load(call, like)["param_groups"], our_slots(call, state)
+    groups = load(call, like)["param_groups"]
     new = {"state": {}, "param_groups": groups}
-    picture = _parse(call, new, mapping, names)
-    moments, step = export_moments(picture, ours, storage), max(ours.steps().values())
-    saved = _state_of(picture, moments, step, array)
+    picture, ours = _parse(call, new, mapping, names), our_slots(call, state, storage)
+    saved = _state(picture, export_moments(picture, ours), ours.step, array)
     return {"state": saved, "param_groups": copy.deepcopy(groups)}
 
 
@@ -145,10 +145,10 @@ def from_weights(
     """Turn `model.state_dict()` into parameters.
 
     Args:
-      weights: what `model.state_dict()` gives, with tensors or NumPy arrays, or the
-        path of a file, as in `from_state_dict`.
-      params: parameters to be like, in structure, dtypes and shardings; with the
-        running averages of BatchNorm beside them if those are to move too.
+      weights: `model.state_dict()`, with tensors or NumPy arrays, or the path of a
+        file, as in `from_state_dict`.
+      params: parameters of the structure, dtypes and shardings that are wanted; with
+        the running averages of BatchNorm beside them if those are to move too.
       mapping: as in `from_state_dict`; None for a name leaves it out.
 
     Returns:
@@ -172,9 +172,9 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     """Turn parameters into what `model.load_state_dict` takes, as NumPy arrays.
 
     Args:
-      params: parameters, and what else the mapping leads to.
-      mapping: as in `from_state_dict`. Names that lead nowhere in `params`, or to
-        None, are not in the result: load it with `strict=False` then.
+      params: parameters, and whatever else the mapping leads to.
+      mapping: as in `from_state_dict`. Names that lead to None, or to no path in
+        `params`, are not in the result: load it with `strict=False` then.
 
     Returns:
       Arrays by torch's names, in torch's layout; bfloat16 as float32.
@@ -182,7 +182,7 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     Raises:
       ValueError: one error for all parameters that have no name; for an impossible
         mapping.
-      TypeError: for an entry of the mapping of another kind.
+      TypeError: for a mapping entry of the wrong type.
 
     Example:
       >>> import jax.numpy as jnp
@@ -193,10 +193,10 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
 
 
 def save(tree: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Write a state dict or weights to a file: the whole of it or nothing.
+    """Write a state dict or weights to a file, completely or not at all.
 
     Args:
-      tree: what `to_state_dict` or `to_weights` gives.
+      tree: what `to_state_dict` or `to_weights` returns.
       path: `.safetensors`, which needs no torch, or another suffix for `torch.save`. A
         state dict in safetensors has arrays `state.<number>.<slot>` and its
         `param_groups` as JSON in the metadata.
@@ -210,10 +210,10 @@ def save(tree: Mapping[str, Any], path: str | os.PathLike) -> None:
 def options(
     state_dict: Mapping[str, Any] | str | os.PathLike, group: int = 0
 ) -> dict[str, Any]:
-    """Read the hyperparameters of a parameter group.
+    """Return the hyperparameters of a parameter group, as arguments of its dialect.
 
     `lr` is the learning rate at the time of saving: replace it with your schedule if
-    a torch scheduler was setting it.
+    a scheduler of torch was setting it.
 
     Args:
       state_dict: as in `from_state_dict`.
@@ -224,7 +224,7 @@ def options(
       `bitsandbytes` if it was theirs.
 
     Raises:
-      ValueError: for a group with a switch of timm on that nothing here has.
+      ValueError: for a group that uses an option of timm that no dialect has.
       ImportError: if the file needs a package that is not installed.
 
     Example:
@@ -237,10 +237,9 @@ def options(
     foreign = [key for key in _UNKNOWN if chosen.get(key)]
     if foreign:
         raise ValueError(
-            f"`{call}`: no transformation here has {' or '.join(foreign)}, which this "
-            "group has on."
+            f"`{call}`: no dialect has {' or '.join(foreign)}, which this group uses."
         )
-    if "betas" in chosen:  # bitsandbytes takes a momentum, and never reads it
+    if "betas" in chosen:  # bitsandbytes takes a momentum, and never uses it
         chosen = {**chosen, "alpha": chosen["betas"][0]}
     numbers = {key: float(chosen[key]) for key in _NUMBERS if key in chosen}
     return numbers | {key: bool(chosen[key]) for key in _SWITCHES if key in chosen}
@@ -253,16 +252,16 @@ def flax_mapping(
 
     Dense and Conv (linen) or Linear and Conv (nnx) lead to `weight` with its axes
     permuted; Embed, LayerNorm, GroupNorm and BatchNorm to `weight` and `bias` as they
-    are. What it has no rule for it leaves out: add those entries to the result.
+    are. Leaves of other layers are left out: add their entries to the result.
 
     Args:
       params: parameters, with running averages beside them if those are to move too.
-      modules: from modules of ours to torch's, such as `{"Dense_0": "0"}`; what lies
-        below one keeps its name. Without it all modules have the same names.
+      modules: from our modules to torch's, such as `{"Dense_0": "0"}`; what lies below
+        one keeps its name. Without it all modules have the same names.
 
     Returns:
       A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
-      are no part of a path, so the mapping of the variables serves the optimizer too.
+      are not part of a path, so one mapping serves the variables and the optimizer.
 
     Raises:
       ValueError: for a module with no parameter of a Flax layer under it.
@@ -279,7 +278,7 @@ def flax_mapping(
 
 def _parse(
     call: Call,
-    state_dict: StateDict,
+    state_dict: Mapping[str, Any],
     mapping: Mapping[str, Any],
     names: Sequence[str] | None,
 ) -> Picture:
@@ -298,7 +297,7 @@ def _parse(
         words,
         parse_mapping(call, mapping),
         moments,
-        _wanted(groups, named),
+        _wanted(groups, named, words),
         step,
         _ADVICE,
         problems,
@@ -310,9 +309,7 @@ def _parse(
     )
 
 
-def _names(
-    call: Call, groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None
-) -> dict[Any, str]:
+def _names(call: Call, groups: Groups, names: Sequence[str] | None) -> dict[Any, str]:
     """Name the parameters by the keys under which the optimizer keeps them."""
     keys = [key for group in groups for key in group["params"]]
     saved = [name for group in groups for name in group.get("param_names", ())]
@@ -335,7 +332,7 @@ def _moments(
     words: tuple[str, str, str],
 ) -> tuple[Moments, int, tuple[Problem, ...]]:
     """Sort what is kept for each parameter by moment, and find the largest step."""
-    moments, steps, problems = Moments({}, {}, {}), [0], []
+    moments, steps, problems = {word: {} for word in words}, [0], []
     for key, kept in state.items():
         name = named.get(key, f"parameter {key}")
         kept = {**kept, **kept.get(_NESTED, {})}
@@ -345,27 +342,31 @@ def _moments(
         else:
             problems.append((MISSING, f"step of {name!r}"))
         for word, array in kept.items():
-            if word in words and "qmap1" not in kept:
-                moments[words.index(word)][name] = array
+            if word in moments and "qmap1" not in kept:
+                moments[word][name] = array
             else:
-                note = " (8-bit moments cannot move)" if "qmap1" in kept else ""
+                note = " (8-bit moments do not move)" if "qmap1" in kept else ""
                 problems.append((UNEXPECTED, f"{word} of {name!r}{note}"))
     return moments, max(steps), tuple(problems)
 
 
-def _wanted(groups: Sequence[Mapping[str, Any]], named: Mapping[Any, str]) -> Moments:
+def _wanted(
+    groups: Groups, named: Mapping[Any, str], words: tuple[str, str, str]
+) -> Moments:
     """Tell which moments an optimizer with these groups keeps."""
-    wanted = Moments({}, {}, {})
+    wanted = {word: {} for word in words}
     for group in groups:
-        names = dict.fromkeys(named[key] for key in group["params"])
-        wanted.square.update(names)
-        wanted.mean.update(names if group.get("centered") else {})
-        wanted.buffer.update(names if group.get("momentum", 0) > 0 else {})
+        kept = (True, group.get("centered"), group.get("momentum", 0) > 0)
+        for word in itertools.compress(words, kept):
+            wanted[word] |= {named[key]: None for key in group["params"]}
     return wanted
 
 
-def _state_of(
-    picture: Picture, moments: Moments, step: int, array: Callable[[np.ndarray], Any]
+def _state(
+    picture: Picture,
+    moments: Moments,
+    step: int | None,
+    array: Callable[[np.ndarray], Any],
 ) -> dict[Any, dict[str, Any]]:
     """Lay moments out as the "state" of a state dict."""
     # PyTorch and timm keep the step as a float32 tensor.
@@ -374,7 +375,7 @@ def _state_of(
         key: {"step": step if integer else array(np.array(step, np.float32))}
         | {
             word: array(owned(arrays[name]))
-            for word, arrays in zip(picture.words, moments, strict=True)
+            for word, arrays in moments.items()
             if name in arrays
         }
         for key, name in picture.names.items()

@@ -261,8 +261,7 @@ def acer_baselines(
         Number("eps", 1e-5, CODE, _SB3, "outside the root"),
         Number("max_norm", 0.5, CODE, _SB3),
     ),
-    outside="`dialects.stable_baselines3` has TensorFlow's start and place of eps, as "
-    "Baselines",
+    outside="for the rule of Baselines use `dialects.stable_baselines3`",
 )
 def a2c_sb3(
     *,

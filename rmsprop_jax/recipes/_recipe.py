@@ -156,7 +156,7 @@ def staircase(
     found: Recipe, steps_per_epoch: ArrayLike, first: ArrayLike
 ) -> optax.Schedule:
     """Multiply the rate by a factor every few epochs, after a linear warm-up."""
-    first, steps = as_float(first), as_float(steps_per_epoch)
+    peak, steps = as_float(first), as_float(steps_per_epoch)
     every = found["epochs_per_factor"] * steps
     warmup = found.values.get("warmup_epochs", 0.0) * steps
     warmup = jnp.floor(warmup) if isinstance(warmup, Array) else float(warmup // 1)
@@ -165,7 +165,7 @@ def staircase(
         step = jnp.asarray(count, float)
         decayed = found["rate_factor"] ** jnp.floor(step / every)
         rising = step / jnp.maximum(warmup, 1.0)
-        return first * jnp.where(step < warmup, rising, decayed)
+        return peak * jnp.where(step < warmup, rising, decayed)
 
     return rate
 
@@ -180,11 +180,11 @@ def linear(
 
     The rate of an update is that at `offset` after its beginning.
     """
-    first, total, per_update, offset = map(as_float, (first, total, per_update, offset))
+    start, end, advance, ahead = map(as_float, (first, total, per_update, offset))
 
     def rate(count: Any) -> Float[Array, ""]:
-        done = (jnp.asarray(count, float) * per_update + offset) / total
-        return first * jnp.maximum(1 - done, 0.0)
+        done = (jnp.asarray(count, float) * advance + ahead) / end
+        return start * jnp.maximum(1 - done, 0.0)
 
     return rate
 

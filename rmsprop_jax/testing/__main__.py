@@ -17,7 +17,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--laws", action="store_true", help="list the laws instead")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(MEMBERS)}; all if none"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"one of {', '.join(MEMBERS)}; default: all",
     )
     arguments = parser.parse_args(argv)
     if unknown := [name for name in arguments.names if name not in MEMBERS]:
@@ -25,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.laws:
         print(table())
         return 0
-    # Read when JAX starts its backend, which importing it does not.
+    # JAX reads it when it starts its backend, which an import does not do.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}"
     for line in survey(arguments.names or MEMBERS):
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Say how to get chex, before a law needs it."""
+"""Import chex, or say how to install it."""
 
 try:
     import chex as chex

@@ -1,4 +1,4 @@
-"""Comparisons by chex, in fewer words."""
+"""Comparisons by chex, with shorter messages."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import chex
 
-# Lines of a comparison that repeat others.
+# Lines of a message that repeat others.
 NOISE = ("Not equal to", "Error in value", "Max ", "Mismatch", "ACTUAL", "DESIRED")
 
 
@@ -32,7 +32,7 @@ def assert_finite(tree: Any, what: str = "updates") -> None:
 
 @contextlib.contextmanager
 def about(what: str) -> Iterator[None]:
-    """Say first what a failed assertion is about; leave out what repeats."""
+    """Begin the message of a failed assertion with `what`, and shorten it."""
     try:
         yield
     except AssertionError as error:

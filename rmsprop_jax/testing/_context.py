@@ -1,4 +1,4 @@
-"""The settings of JAX that laws run under."""
+"""The settings of JAX under which laws run."""
 
 import contextlib
 import warnings
@@ -10,7 +10,7 @@ import jax
 
 @contextlib.contextmanager
 def as_users_run() -> Iterator[None]:
-    """Promote dtypes and ranks as JAX does by default; show no warnings."""
+    """Use JAX's defaults for the promotion of dtypes and ranks, and hide warnings."""
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
@@ -22,7 +22,7 @@ def as_users_run() -> Iterator[None]:
 
 
 def double_precision(enabled: bool = True) -> Any:
-    """Turn 64-bit types on or off, as a context."""
+    """Return a context in which 64-bit types are on or off."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)
     from jax.experimental import enable_x64  # pyright: ignore

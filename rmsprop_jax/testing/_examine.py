@@ -4,43 +4,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ._context import as_users_run
-from ._law import Law, read_law
+from ._law import Law
 from ._report import Report, describe
 from ._subject import DoesNotApply, Factory, Subject
-from .laws import (
-    _compiled,
-    _derivatives,
-    _dtypes,
-    _hyperparameters,
-    _interface,
-    _numerics,
-    _optimization,
-)
-from .laws import _containers as _trees
-from .laws import _meshes as _devices
-from .laws import _states as _state
-
-_FILES = (
-    _interface,
-    _hyperparameters,
-    _trees,
-    _state,
-    _dtypes,
-    _numerics,
-    _derivatives,
-    _devices,
-    _compiled,
-    _optimization,
-)
-
-LAWS: tuple[Law, ...] = tuple(
-    sorted(
-        read_law(check)
-        for file in _FILES
-        for name, check in vars(file).items()
-        if name.startswith("law_")
-    )
-)
+from .laws import LAWS
 
 
 def examine(
@@ -51,24 +18,24 @@ def examine(
     oracle: Callable[..., Any] | None = None,
     extra_args: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Try the laws on a transformation; say of each what became of it.
+    """Check a transformation against the laws, and report the result of each.
 
     Args:
-      factory: gives the transformation. It is called without arguments, but for a
-        learning rate that has no default; laws about numbers, momentum, booleans or
-        dtypes find the arguments that they vary by name in its signature, and are
-        skipped where there are none.
-      only: names of the laws to try; None for all.
-      excuse: names of laws that may be broken, each with the reason.
-      oracle: what law 32 compares with: `oracle(start, gradients, learning_rate)`
-        gives the parameters after each gradient, in float64 NumPy.
-      extra_args: keyword arguments of every `update`, such as `value`.
+      factory: returns the transformation. It is called without arguments, except for a
+        learning rate that has no default. Laws about numbers, momentum, booleans or
+        dtypes find the arguments that they vary by their names in the signature, and
+        are skipped where there are none.
+      only: names of the laws to check; None for all.
+      excuse: the names of laws that may be broken, each with the reason.
+      oracle: the reference for law 32: `oracle(start, gradients, learning_rate)`
+        returns the parameters after each gradient, in float64 NumPy.
+      extra_args: keyword arguments for every `update`, such as `value`.
 
     Returns:
       A `Report`.
 
     Raises:
-      ValueError: for a name that no law has, or an excuse without a reason.
+      ValueError: for a name that is not that of a law, or an excuse without a reason.
     """
     excuse = dict(excuse or {})
     _check_names("only", only or ())
@@ -80,9 +47,9 @@ def examine(
     for law in LAWS:
         if only is not None and law.name not in only:
             continue
-        field, what = _try(law, subject, excuse.get(law.name))
-        found[field].append(what)
-    return Report(**{field: tuple(what) for field, what in found.items()})
+        field, entry = _check(law, subject, excuse.get(law.name))
+        found[field].append(entry)
+    return Report(**{field: tuple(entries) for field, entries in found.items()})
 
 
 def assert_conformant(
@@ -93,18 +60,18 @@ def assert_conformant(
     oracle: Callable[..., Any] | None = None,
     extra_args: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Check that a transformation keeps the laws; name every one that it breaks.
+    """Assert that a transformation keeps the laws.
 
     Args:
       factory, only, excuse, oracle, extra_args: as in `examine`.
 
     Returns:
-      The `Report`, for what was skipped or excused.
+      The `Report`, which lists what was skipped or excused.
 
     Raises:
-      AssertionError: for laws that are broken, each with its source and an example, and
-        for laws that are excused but hold.
-      ValueError: as `examine`.
+      AssertionError: names every broken law with its source and an example, and every
+        law that is excused but holds.
+      ValueError: as in `examine`.
 
     Example:
       >>> import optax
@@ -121,8 +88,8 @@ def assert_conformant(
     return report
 
 
-def _try(law: Law, subject: Subject, reason: str | None) -> tuple[str, Any]:
-    """Try one law; give the field of the `Report` and what belongs there."""
+def _check(law: Law, subject: Subject, reason: str | None) -> tuple[str, Any]:
+    """Check one law; return a field of the `Report` and the entry for it."""
     try:
         with as_users_run():
             law.check(subject)
@@ -138,6 +105,6 @@ def _check_names(argument: str, names: Collection[str]) -> None:
     known = {law.name for law in LAWS}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"`{argument}` must have names of laws, such as 'is_pure'; got "
+            f"`{argument}` must contain names of laws, such as 'is_pure'; got "
             f"{', '.join(map(repr, unknown))}. `LAWS` lists them."
         )

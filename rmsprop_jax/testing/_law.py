@@ -1,4 +1,4 @@
-"""A law, read from the function that checks it."""
+"""A law: a function that checks it, and what its docstring says."""
 
 import inspect
 import re
@@ -9,15 +9,15 @@ from ._subject import Subject
 
 
 class Law(NamedTuple):
-    """A law: its number and name, what it says, where it comes from, its check.
+    """A law that a transformation should keep.
 
     Attributes:
       number: from 1 to 39, as in docs/conformance.md.
-      name: by which it is selected and excused.
+      name: the name by which it is selected and excused.
       statement: the first line of the docstring of `check`.
-      source: the issue, defect or test that it comes from.
-      check: raises an exception for a transformation that breaks it, `DoesNotApply`
-        for one of which it says nothing.
+      source: the issue, defect or test from which it comes.
+      check: raises an exception for a transformation that breaks the law, and
+        `DoesNotApply` for one that it does not concern.
     """
 
     number: int
@@ -27,15 +27,15 @@ class Law(NamedTuple):
     check: Callable[[Subject], None]
 
 
-def read_law(check: Callable[[Subject], None]) -> Law:
-    """Read a law from `law_<number>_<name>` and its docstring."""
+def law_of(check: Callable[[Subject], None]) -> Law:
+    """Make a law of a function `law_<number>_<name>` and its docstring."""
     parts = re.fullmatch(r"law_(\d\d)_(\w+)", check.__name__)
     text = inspect.getdoc(check) or ""
     source = re.search(r"^Source: (.+?)\.?\Z", text, re.MULTILINE | re.DOTALL)
     if parts is None or source is None:
         raise ValueError(
-            f"`{check.__name__}` must be named law_<two digits>_<name>, with a "
-            "docstring of which the first line states it and the last is `Source: ...`."
+            f"`{check.__name__}` must be named law_<two digits>_<name>, and the first "
+            "line of its docstring must state the law, the last be `Source: ...`."
         )
     return Law(
         number=int(parts[1]),

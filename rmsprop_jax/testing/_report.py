@@ -1,4 +1,4 @@
-"""What the laws found."""
+"""The result of checking the laws."""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ LONGEST = 600
 
 
 class Broken(NamedTuple):
-    """A broken law and a small example of how.
+    """A broken law, with a small example.
 
     Attributes:
       number, name, statement, source: those of the `Law`.
@@ -30,14 +30,14 @@ class Broken(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What became of each law that was selected; they are named once.
+    """The result of each law that was selected; each is in one of the fields.
 
     Attributes:
       passed: names of the laws that hold.
-      broken: the laws that do not.
-      excused: the laws that do not and were excused, with the reason.
-      needless: names of the laws that were excused and hold.
-      skipped: the laws that do not apply, with the reason.
+      broken: the laws that do not hold.
+      excused: the laws that do not hold but were excused, with the reason.
+      needless: names of the laws that were excused but hold.
+      skipped: names of the laws that do not apply, with the reason.
     """
 
     passed: tuple[str, ...] = ()
@@ -55,12 +55,12 @@ class Report(NamedTuple):
 
 
 def describe(law: Law, error: Exception) -> Broken:
-    """Say how a law was broken."""
+    """Describe how a law was broken."""
     return Broken(law.number, law.name, law.statement, law.source, shorten(error))
 
 
 def shorten(error: Exception) -> str:
-    """Give an error as a few lines."""
+    """Return the message of an error in a few lines."""
     text = "\n".join(line.rstrip() for line in str(error).splitlines() if line.strip())
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit("\n", 1)[0] + "\n..."
@@ -69,7 +69,7 @@ def shorten(error: Exception) -> str:
 
 
 def check_each(check: Callable[[Any], None], cases: Mapping[str, Any]) -> None:
-    """Check every case; name all that fail."""
+    """Check every case, and name all that fail."""
     failures = []
     for name, case in cases.items():
         try:

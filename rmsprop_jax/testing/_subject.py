@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 Factory = Callable[..., optax.GradientTransformation]
 
-# What optimizers call the argument that a law varies.
+# The names that optimizers give to the argument that a law varies.
 LEARNING_RATES = ("learning_rate", "lr", "step_size")
 DECAYS = ("b2", "decay", "alpha", "rho", "gamma")
 EPSILONS = ("eps", "epsilon")
@@ -22,17 +22,17 @@ RATE = 0.1  # for a factory whose learning rate has no default
 
 
 class DoesNotApply(Exception):
-    """Raised by a law that says nothing about a transformation, with the reason."""
+    """Raised, with the reason, by a law that does not concern a transformation."""
 
 
 class Subject:
-    """A factory of the transformation under test, and what several laws need of it.
+    """A factory of the transformation under test, and what several laws need from it.
 
     Attributes:
       arguments: the default of each argument of the factory.
-      learning_rate: what it calls the learning rate; None where it takes none.
+      learning_rate: its name for the learning rate; None where it takes none.
       oracle: as in `examine`.
-      extra_args: keyword arguments of every `update`.
+      extra_args: keyword arguments for every `update`.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Subject:
         self.extra_args = dict(extra_args or {})
 
     def find(self, names: Iterable[str]) -> str | None:
-        """Give the first of the names that is an argument of the factory."""
+        """Return the first of the names that is an argument of the factory."""
         return next((name for name in names if name in self.arguments), None)
 
     def need(self, names: Iterable[str]) -> str:
-        """Give the first of the names that is an argument, or skip the law."""
+        """Return the first of the names that is an argument, or skip the law."""
         found = self.find(names)
         if found is None:
             raise DoesNotApply(f"the factory takes no {' or '.join(names)}")
         return found
 
     def make(self, **arguments: Any) -> Any:
-        """Make the transformation, with other arguments where they are given."""
+        """Make the transformation, with the arguments that are given."""
         rate = self.learning_rate
         if rate and self.arguments[rate] is inspect.Parameter.empty:
             arguments = {rate: RATE, **arguments}
@@ -82,7 +82,7 @@ class Subject:
         return make(**arguments)
 
     def numbers(self) -> dict[str, Any]:
-        """Give the numbers that the factory takes, with their defaults, or skip."""
+        """Return the numbers that the factory takes and their defaults, or skip."""
         numbers = {
             name: default
             for name, default in self.arguments.items()
@@ -110,12 +110,17 @@ class Subject:
     def follow(
         self, tx: Any, params: PyTree, gradients: Iterable[Any]
     ) -> tuple[list[PyTree], Any]:
-        """Give the update for each gradient at fixed parameters, and the last state."""
+        """Return the update for each gradient at fixed parameters, and the last state."""
         state, updates = tx.init(params), []
         for g in gradients:
             u, state = self.update(tx, g, state, params)
             updates.append(u)
         return updates, state
+
+    def compiled(self, tx: Any) -> optax.GradientTransformation:
+        """Return the transformation with an `update` that is compiled once."""
+        update = jax.jit(lambda g, state, params: self.update(tx, g, state, params))
+        return optax.GradientTransformation(tx.init, update)
 
     @functools.cached_property
     def step(self) -> "Step":
@@ -124,7 +129,7 @@ class Subject:
 
 
 class Step:
-    """A compiled update that counts how often it was traced."""
+    """A compiled update that counts how often it is traced."""
 
     def __init__(self, subject: Subject) -> None:
         self.traces = 0
@@ -138,13 +143,13 @@ class Step:
 
 
 def example(dtype: DTypeLike = np.float32) -> PyTree:
-    """Give parameters of two leaves, exact in every dtype."""
+    """Return parameters of two leaves, exact in every dtype."""
     a, b = np.asarray([0.5, -1.0, 1.5, 2.0]), np.arange(-2.5, 3.5).reshape(2, 3)
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), {"a": a, "b": b})
 
 
 def gradients(steps: int, dtype: DTypeLike = np.float32) -> list[PyTree]:
-    """Give gradients for `example`: of either sign, without zeros, and small."""
+    """Return gradients for `example`, of both signs, without zeros, below 1."""
     rng = np.random.default_rng(0)
 
     def leaf(p: Any) -> Any:

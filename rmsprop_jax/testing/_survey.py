@@ -1,4 +1,4 @@
-"""Which laws the optimizers of optax break, measured."""
+"""Measure which laws the optimizers of optax break."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -6,19 +6,20 @@ from typing import Any, NamedTuple
 
 import optax
 
-from ._examine import LAWS, examine
+from ._examine import examine
+from .laws import LAWS
 
 
 class Member(NamedTuple):
-    """An optimizer of optax and what its `update` must be given."""
+    """An optimizer of optax, and the extra arguments that its `update` needs."""
 
     factory: Callable[..., Any]
     extra_args: dict[str, Any] = {}
 
 
 VALUE = {"value": 1.0}
-# Left out: what wraps another optimizer; `dpsgd`, whose gradients are per example; and
-# `sophia`, which compiles anew in every update that is not jitted.
+# Left out are wrappers of another optimizer; `dpsgd`, whose gradients are per example;
+# and `sophia`, which compiles again in every update that is not jitted.
 CONTRIB = (
     "acprop",
     "ademamix",
@@ -55,20 +56,20 @@ MEMBERS: dict[str, Member] = {
 
 
 def table() -> str:
-    """Give the laws as a Markdown table."""
+    """Return the laws as a Markdown table."""
     rows = (f"| {x.number} | `{x.name}` | {x.statement} | {x.source} |" for x in LAWS)
-    return "\n".join(["| | law | it says | source |", "|---|---|---|---|", *rows])
+    return "\n".join(["| | name | law | source |", "|---|---|---|---|", *rows])
 
 
 def survey(names: Iterable[str]) -> Iterator[str]:
-    """Give the lines of a Markdown table: broken laws, and laws that do not apply."""
-    yield "| optimizer | breaks | not tried |"
+    """Return the lines of a Markdown table of broken laws, and of those not checked."""
+    yield "| optimizer | breaks | not checked |"
     yield "|---|---|---|"
     yield from map(row, names)
 
 
 def row(name: str) -> str:
-    """Measure one optimizer; give its row of the table."""
+    """Measure one optimizer; return its row of the table."""
     report = examine(MEMBERS[name].factory, extra_args=MEMBERS[name].extra_args)
     broken = ", ".join(str(law.number) for law in report.broken)
     skipped = ", ".join(str(_number(name)) for name, _ in report.skipped)

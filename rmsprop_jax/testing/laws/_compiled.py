@@ -1,4 +1,4 @@
-"""Laws 34, 37 and 38: a step in place, in parts, and in few kernels."""
+"""Laws 34, 37 and 38: a step in place, accumulated, and in few kernels."""
 
 import functools
 import re
@@ -19,7 +19,7 @@ BOOKKEEPING = ("parameter", "tuple", "get-tuple-element", "bitcast", "constant")
 
 
 def law_34_updates_in_place(subject: Subject) -> None:
-    """Parameters and state, fresh ones too, can be donated and are updated in place.
+    """Parameters and state can be donated, also fresh ones, and are updated in place.
 
     Every byte of them is reused for the result.
 
@@ -32,10 +32,11 @@ def law_34_updates_in_place(subject: Subject) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         where = jax.tree_util.keystr(path)
         assert not _is_among(leaf, params), (
-            f"fresh state at {where} lies in the buffer of a parameter"
+            f"fresh state at {where} is in the buffer of a parameter"
         )
         assert not _is_among(leaf, again), (
-            f"the state at {where} is one buffer for every `init`: donated, it is gone"
+            f"the state at {where} is one buffer for all calls of `init`: donating it "
+            "once deletes it for all"
         )
     kept = sum(x.nbytes for x in jax.tree.leaves((params, state)))
     g = jax.tree.map(jnp.ones_like, params)
@@ -47,7 +48,7 @@ def law_34_updates_in_place(subject: Subject) -> None:
 
 
 def law_37_accumulates(subject: Subject) -> None:
-    """In `optax.MultiSteps(tx, 4)` give zeros three times, then what the mean gives.
+    """In `optax.MultiSteps(tx, 4)` updates are zero, then the update for the mean.
 
     Source: optax#320, optax#472.
     """
@@ -66,10 +67,10 @@ def law_37_accumulates(subject: Subject) -> None:
 
 
 def law_38_compiles_to_little(subject: Subject) -> None:
-    """A compiled step keeps no float32 copy of a parameter, in at most 20 kernels each.
+    """A compiled step has few temporaries, and at most 20 kernels per parameter.
 
-    Its temporaries stay below one float32 copy of the parameters, however narrow the
-    state is kept; each further leaf adds at most 20 kernels.
+    The temporaries take less memory than one float32 copy of the parameters, however
+    narrow the state is.
 
     Source: flashoptim-jax, precondition#24.
     """
@@ -85,7 +86,7 @@ def law_38_compiles_to_little(subject: Subject) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _compile_step(subject: Subject, leaves: int) -> tuple[Any, Any, Any]:
-    """Compile a donated step; give it and the fresh arguments to donate to it."""
+    """Compile a step that donates; return it with fresh arguments for it."""
     tx, params = subject.make(), _params(leaves)
 
     def step(params: Any, state: Any, g: Any) -> Any:

@@ -26,7 +26,7 @@ class Layer:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Frozen(Mapping):
-    """A mapping that is no dict."""
+    """A mapping that is not a dict."""
 
     def __init__(self, **items: Any) -> None:
         self._items = items
@@ -59,10 +59,10 @@ class Model(Layer):
 
 
 def law_11_takes_every_tree(subject: Subject) -> None:
-    """Keep the structure of every tree and of its state.
+    """Parameters may be any tree, and updates and state keep its structure.
 
-    Empty, with None and `optax.MaskedNode` in it, with a scalar or zero-size leaf, of
-    nested containers and classes, and a single array.
+    An empty tree, one with None or `optax.MaskedNode` in it, with a scalar or a leaf of
+    size zero, nested containers and classes, and a single array.
 
     Source: optax#271, equinox#193.
     """
@@ -90,9 +90,9 @@ def law_11_takes_every_tree(subject: Subject) -> None:
 
 
 def law_12_takes_none_gradients(subject: Subject) -> None:
-    """A gradient that is None has no update and leaves its state alone.
+    """A gradient of None gives no update, and the structure of the state stays.
 
-    The state has the structure that it had, and the next step may be a full one.
+    The next step may have all gradients again.
 
     Source: AMICI#3130.
     """
@@ -108,9 +108,9 @@ def law_12_takes_none_gradients(subject: Subject) -> None:
 
 
 def law_13_may_be_masked(subject: Subject) -> None:
-    """Masked or partitioned, do to a part of a tree what it does to that part alone.
+    """Masked or partitioned, a part of a tree is updated as it is alone.
 
-    In `optax.masked`, once and nested, and `optax.partition`.
+    In `optax.masked`, nested too, and in `optax.partition`.
 
     Source: optax#271, flax#5372.
     """
@@ -139,7 +139,7 @@ def law_13_may_be_masked(subject: Subject) -> None:
 
 
 def law_14_takes_callable_params(subject: Subject) -> None:
-    """Take parameters that can be called, and do not call them.
+    """Parameters that can be called are accepted, and are not called.
 
     Source: optax#1373, equinox#193.
     """

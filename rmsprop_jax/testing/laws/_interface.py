@@ -13,11 +13,14 @@ from .._closeness import assert_close, assert_equal, assert_finite
 from .._report import check_each
 from .._subject import DoesNotApply, Subject, example, gradients
 
+CLOSE = dict(rtol=1e-4, atol=1e-6)
+
 
 def law_01_returns_extra_args(subject: Subject) -> None:
-    """Be a `GradientTransformationExtraArgs` that ignores arguments it does not know.
+    """The factory returns a `GradientTransformationExtraArgs`.
 
-    With `optax.with_extra_args_support` around it and without.
+    Its `update` ignores keyword arguments that it does not know, with
+    `optax.with_extra_args_support` around it and without.
 
     Source: optax contrib/_common_test.py.
     """
@@ -25,8 +28,8 @@ def law_01_returns_extra_args(subject: Subject) -> None:
     (g,) = gradients(1)
     name = "GradientTransformationExtraArgs"
     assert isinstance(tx, optax.GradientTransformationExtraArgs), (
-        f"the factory gives a {type(tx).__name__}, not a {name}: pass its functions to "
-        f"`optax.{name}(init, update)`, where `update` takes **extra_args"
+        f"the factory returns a {type(tx).__name__}, not a {name}: pass its functions "
+        f"to `optax.{name}(init, update)`, where `update` takes **extra_args"
     )
     want, _ = subject.update(tx, g, tx.init(params), params)
     for taker in (tx, optax.with_extra_args_support(tx)):
@@ -36,7 +39,7 @@ def law_01_returns_extra_args(subject: Subject) -> None:
 
 
 def law_02_params_may_be_none(subject: Subject) -> None:
-    """Without `params` give the same update, or a ValueError that names `params`.
+    """`update` without `params` gives the same update, or a ValueError naming `params`.
 
     Source: optax NO_PARAMS_MSG.
     """
@@ -48,12 +51,12 @@ def law_02_params_may_be_none(subject: Subject) -> None:
         assert "params" in str(error), f"the error does not name `params`: {error}"
         return
     want, _ = subject.update(tx, g, tx.init(params), params)
-    what = "`update(g, state)` is silently another than `update(g, state, params)`"
+    what = "`update(g, state)` silently differs from `update(g, state, params)`"
     assert_close(got, want, rtol=1e-5, what=what)
 
 
 def law_03_is_pure(subject: Subject) -> None:
-    """Give the same result for the same input, and compile once for all steps.
+    """Equal inputs give equal results, and all steps share one compilation.
 
     Source: optax#206, optax#577.
     """
@@ -74,9 +77,9 @@ def law_03_is_pure(subject: Subject) -> None:
 
 
 def law_04_hashes_stably(subject: Subject) -> None:
-    """Be equal to another made from the same arguments, with the same hash.
+    """Transformations made from equal arguments are equal and have one hash.
 
-    So that it can be a static argument of `jax.jit` without compiling again.
+    A transformation can then be a static argument of `jax.jit` without compiling again.
 
     Source: optax#353, D16.
     """
@@ -89,66 +92,44 @@ def law_04_hashes_stably(subject: Subject) -> None:
 
 
 def law_05_runs_compiled(subject: Subject) -> None:
-    """Give the same under jit, scan, cond and vmap as without.
+    """Results under jit, scan, cond and vmap are those without them.
 
     In a scan half of the steps are skipped by a cond; vmap is over parameters, and over
     the learning rate where the factory takes one.
 
     Source: optax _src/test_utils.py, ferminet#105.
     """
-    tx, params, gs = subject.make(), example(), gradients(3)
-    want, state = subject.follow(tx, params, gs)
+    params, gs = example(), gradients(3)
+    want = subject.follow(subject.make(), params, gs)
+    got = _scanned(subject, params, gs)
+    assert_close(got, (_stacked(want[0]), want[1]), **CLOSE, what="in scan and cond")
 
-    @jax.jit
-    def run(params: PyTree, gs: PyTree) -> Any:
-        def one(state: Any, given: Any) -> Any:
-            g, keep = given
-            zeros = jax.tree.map(jnp.zeros_like, g)
-            u, state = jax.lax.cond(
-                keep,
-                lambda: subject.update(tx, g, state, params),
-                lambda: (zeros, state),
-            )
-            return state, u
-
-        twice = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), gs)
-        keep = jnp.arange(2 * len(want)) % 2 == 1
-        return jax.lax.scan(one, tx.init(params), (twice, keep))
-
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *gs)
-    end, updates = run(params, stacked)
-    kept = jax.tree.map(lambda u: u[1::2], updates)
-    close = dict(rtol=1e-4, atol=1e-6)
-    want = jax.tree.map(lambda *x: jnp.stack(x), *want)
-    assert_close(kept, want, **close, what="in scan and cond")
-    assert_close(end, state, **close, what="in scan and cond")
-
-    def first(g: PyTree, params: PyTree, **rate: Any) -> PyTree:
+    def first(params: PyTree, **rate: Any) -> PyTree:
         tx = subject.make(**rate)
-        return subject.update(tx, g, tx.init(params), params)[0]
+        return subject.update(tx, gs[0], tx.init(params), params)[0]
 
-    pair = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
-    got = jax.vmap(first, in_axes=(None, 0))(gs[0], pair)
-    alone = [first(gs[0], jax.tree.map(lambda p, k=k: p[k], pair)) for k in range(2)]
-    want = jax.tree.map(lambda *x: jnp.stack(x), *alone)
-    assert_close(got, want, **close, what="vmap over params")
-    if (rate := subject.learning_rate) is not None:
-        rates = jnp.asarray([0.125, 0.5])
-        got = jax.vmap(lambda x: first(gs[0], params, **{rate: x}))(rates)
-        alone = [first(gs[0], params, **{rate: float(x)}) for x in rates]
-        want = jax.tree.map(lambda *x: jnp.stack(x), *alone)
-        assert_close(got, want, **close, what=f"vmap {rate}")
+    pair = [params, jax.tree.map(lambda p: 2 * p, params)]
+    got = jax.jit(jax.vmap(first))(_stacked(pair))
+    want = _stacked([first(params) for params in pair])
+    assert_close(got, want, **CLOSE, what="vmap over params")
+    if (name := subject.learning_rate) is not None:
+        rates = (0.125, 0.5)
+        over_rates = jax.vmap(lambda rate: first(params, **{name: rate}))
+        got = jax.jit(over_rates)(jnp.asarray(rates))
+        want = _stacked([first(params, **{name: rate}) for rate in rates])
+        assert_close(got, want, **CLOSE, what=f"vmap {name}")
 
 
 def law_06_takes_every_learning_rate(subject: Subject) -> None:
-    """Take the learning rate as float, array, NumPy scalar and schedule, to one result.
+    """A learning rate as float, array, NumPy scalar or schedule gives one result.
 
-    A bfloat16 scalar changes no dtype. A stateful schedule comes by
+    A bfloat16 scalar changes no dtype. A stateful schedule is passed by
     `optax.inject_hyperparams`.
 
     Source: optax#1405, optax alias_test.py.
     """
-    name = _need_rate(subject)
+    if (name := subject.learning_rate) is None:
+        raise DoesNotApply("the factory takes no learning rate")
     params, gs = example(), gradients(2)
     want, _ = subject.follow(subject.make(**{name: 0.125}), params, gs)
 
@@ -177,23 +158,23 @@ def law_06_takes_every_learning_rate(subject: Subject) -> None:
 
 
 def law_07_composes(subject: Subject) -> None:
-    """Work inside the wrappers of optax.
+    """The transformation works inside the wrappers of optax.
 
-    In `chain` and `named_chain` as without; in `flatten`, `lookahead`,
-    `schedule_free`, `mechanize`, `sam` and `apply_if_finite` with finite updates.
+    In `chain` and `named_chain` its updates are those without; in `flatten`,
+    `lookahead`, `schedule_free`, `mechanize`, `sam` and `apply_if_finite` they are
+    finite.
 
     Source: optax#271, optax contrib/_common_test.py.
     """
     params, gs = example(), gradients(2)
-    plain = subject.make
-    want, _ = subject.follow(plain(), params, gs)
+    want, _ = subject.follow(subject.make(), params, gs)
 
     def check_equal(tx: Any) -> None:
         got, _ = subject.follow(tx, params, gs)
         assert_close(got, want, rtol=1e-5)
 
     def check_finite(tx: Any) -> None:
-        got, _ = subject.follow(tx, params, gs)
+        got, _ = subject.follow(subject.compiled(tx), params, gs)
         chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
         assert_finite(got)
 
@@ -205,40 +186,57 @@ def law_07_composes(subject: Subject) -> None:
             chex.assert_trees_all_equal_shapes_and_dtypes(u.fast, want[0])
             assert_finite(u)
 
-    check_each(
-        lambda case: case[0](case[1]()),
-        {
-            "chain": (
-                check_equal,
-                lambda: optax.chain(optax.identity(), plain()),
-            ),
-            "named_chain": (
-                check_equal,
-                lambda: optax.named_chain(("a", optax.identity()), ("b", plain())),
-            ),
-            "apply_if_finite": (
-                check_finite,
-                lambda: optax.apply_if_finite(plain(), 1),
-            ),
-            "flatten": (check_finite, lambda: optax.flatten(plain())),
-            "schedule_free": (
-                check_finite,
-                lambda: optax.contrib.schedule_free(plain(), 0.1),
-            ),
-            "mechanize": (check_finite, lambda: optax.contrib.mechanize(plain())),
-            "sam": (
-                check_finite,
-                lambda: optax.contrib.sam(plain(), optax.sgd(0.1)),
-            ),
-            "lookahead": (
-                check_lookahead,
-                lambda: optax.lookahead(plain(), 2, 0.5),
-            ),
-        },
-    )
+    wrappers = {
+        "chain": (check_equal, _chained),
+        "named_chain": (check_equal, _named),
+        "apply_if_finite": (check_finite, lambda tx: optax.apply_if_finite(tx, 1)),
+        "flatten": (check_finite, optax.flatten),
+        "schedule_free": (check_finite, _schedule_free),
+        "mechanize": (check_finite, optax.contrib.mechanize),
+        "sam": (check_finite, lambda tx: optax.contrib.sam(tx, optax.sgd(0.1))),
+        "lookahead": (check_lookahead, lambda tx: optax.lookahead(tx, 2, 0.5)),
+    }
+    check_each(lambda case: case[0](case[1](subject.make())), wrappers)
 
 
-def _need_rate(subject: Subject) -> str:
-    if subject.learning_rate is None:
-        raise DoesNotApply("the factory takes no learning rate")
-    return subject.learning_rate
+def _scanned(subject: Subject, params: PyTree, gs: list[PyTree]) -> tuple[Any, Any]:
+    """Return updates and last state of a scan in which a cond skips every other step.
+
+    All of it is compiled in one program.
+    """
+    tx = subject.make()
+
+    def one(state: Any, given: Any) -> Any:
+        g, kept = given
+        zeros = jax.tree.map(jnp.zeros_like, g)
+        u, state = jax.lax.cond(
+            kept,
+            lambda: subject.update(tx, g, state, params),
+            lambda: (zeros, state),
+        )
+        return state, u
+
+    @jax.jit
+    def run(gs: PyTree) -> Any:
+        twice = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), gs)
+        kept = jnp.arange(2 * len(jax.tree.leaves(gs)[0])) % 2 == 1
+        return jax.lax.scan(one, tx.init(params), (twice, kept))
+
+    state, updates = run(_stacked(gs))
+    return jax.tree.map(lambda u: u[1::2], updates), state
+
+
+def _stacked(trees: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def _chained(tx: Any) -> Any:
+    return optax.chain(optax.identity(), tx)
+
+
+def _named(tx: Any) -> Any:
+    return optax.named_chain(("a", optax.identity()), ("b", tx))
+
+
+def _schedule_free(tx: Any) -> Any:
+    return optax.contrib.schedule_free(tx, 0.1)

@@ -17,14 +17,15 @@ AXIS = "data"
 
 
 def law_33_state_is_sharded_as_its_params(subject: Subject) -> None:
-    """State lies where its parameters lie: at `init`, jitted too, and after updates.
+    """State is sharded as its parameters are: at `init`, under jit, and after updates.
 
-    On a mesh with automatic axes by the sharding of the arrays, and on one with
-    explicit axes by their types.
+    On a mesh of automatic axes by the sharding of the arrays, and on a mesh of explicit
+    axes by their types.
 
     Source: optax#548, optax _sharding_test.py, D15.
     """
     tx = subject.make()
+    update = subject.compiled(tx).update
 
     def check(kind: str) -> None:
         mesh = _mesh(AxisType.Explicit if kind == "explicit" else AxisType.Auto)
@@ -33,8 +34,7 @@ def law_33_state_is_sharded_as_its_params(subject: Subject) -> None:
             init = jax.jit(tx.init) if kind == "jitted init" else tx.init
             state = init(params)
             _assert_sharded(state, params, "after `init`")
-            update = jax.jit(lambda p, s: subject.update(tx, p, s, p))
-            _, after = update(params, state)
+            _, after = update(params, state, params)
             _assert_sharded(after, params, "after `update`")
             if kind == "explicit":
                 same = jax.tree.map(lambda x: str(jax.typeof(x)), (state, after))
@@ -45,24 +45,24 @@ def law_33_state_is_sharded_as_its_params(subject: Subject) -> None:
 
 
 def law_35_shards_without_a_trace(subject: Subject) -> None:
-    """With its state split over devices (ZeRO-1) it gives the replicated updates.
+    """With its state sharded (ZeRO-1) the updates are those of a replicated state.
 
-    Within float32 rounding.
+    To within float32 rounding.
 
     Source: flax#5231, optax _sharding_test.py.
     """
-    alone, split = _alone_and_split(subject)
+    alone, sharded = _alone_and_sharded(subject)
     close = dict(rtol=2e-6, atol=1e-7)
-    assert_close(split[0], alone[0], **close, what="updates")
+    assert_close(sharded[0], alone[0], **close, what="updates")
 
 
 def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
-    """What state is kept in less than 32 bits is the same to the bit on every mesh.
+    """State of fewer than 32 bits is the same to the bit on every mesh.
 
     Source: torchao#4912, bitsandbytes#89.
     """
-    alone, split = _alone_and_split(subject)
-    pairs = zip(*(jax.tree.leaves(run[1]) for run in (alone, split)), strict=True)
+    runs = _alone_and_sharded(subject)
+    pairs = zip(*(jax.tree.leaves(state) for _, state in runs), strict=True)
     narrow = [pair for pair in pairs if pair[0].ndim and pair[0].dtype.itemsize < 4]
     if not narrow:
         raise DoesNotApply("no state is narrower than 32 bits")
@@ -71,8 +71,8 @@ def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _alone_and_split(subject: Subject) -> tuple[Any, Any]:
-    """Give updates and state after three steps, on one device and on all."""
+def _alone_and_sharded(subject: Subject) -> tuple[Any, Any]:
+    """Return updates and state after three steps, on one device and on all."""
     mesh, tx = _mesh(AxisType.Auto), subject.make()
     rng = np.random.default_rng(0)
     gs = [
@@ -125,7 +125,7 @@ def _assert_sharded(state: PyTree, params: PyTree, when: str) -> None:
             continue
         where = jax.tree_util.keystr(path)
         assert x.sharding.is_equivalent_to(want.sharding, x.ndim), (
-            f"{when} the state at {where} lies on {len(x.sharding.device_set)} devices "
+            f"{when} the state at {where} is on {len(x.sharding.device_set)} devices "
             f"as {_spec(x)}, its parameter on {len(want.sharding.device_set)} as "
             f"{_spec(want)}"
         )

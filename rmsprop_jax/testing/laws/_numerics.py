@@ -18,10 +18,10 @@ LOW = (jnp.float16, jnp.bfloat16)
 
 
 def law_25_zero_gradients_move_nothing(subject: Subject) -> None:
-    """A zero gradient gives a zero update, and later finite ones, in every dtype.
+    """A zero gradient gives a zero update, and finite updates later, in every dtype.
 
-    At parameters of zero, which no weight decay moves; with eps=0 too where the factory
-    takes it.
+    At parameters of zero, which weight decay does not move; with an eps of 0 too, where
+    the factory takes it.
 
     Source: optax#1784, optax#1553, D3, D11.
     """
@@ -42,9 +42,9 @@ def law_25_zero_gradients_move_nothing(subject: Subject) -> None:
 
 
 def law_26_float16_squares_fit(subject: Subject) -> None:
-    """Float16 gradients of 1e-4 and 300, whose squares do not fit, change nothing.
+    """Float16 gradients whose squares do not fit give the updates of float32.
 
-    The updates are those of the same gradients in float32, within 1 %.
+    Gradients of 1e-4 and 300, whose squares are 0 and inf in float16; within 1 %.
 
     Source: D4, D5.
     """
@@ -71,7 +71,7 @@ def law_26_float16_squares_fit(subject: Subject) -> None:
 
 
 def law_27_averages_follow_in_bfloat16(subject: Subject) -> None:
-    """With bfloat16 parameters averages follow the gradients, up and down.
+    """With bfloat16 parameters averages follow the gradients up and down.
 
     After 1,500 gradients of 1 and 1,500 of 0.1 the mean update of 64 coordinates is
     that of float32 within 10 %; with a decay of 0.999 where the factory takes one.
@@ -115,7 +115,7 @@ def law_28_constant_gradients_are_bounded(subject: Subject) -> None:
     def longest(dtype: Any) -> np.ndarray:
         g = {"a": jnp.asarray(sizes, dtype)}
         zeros = jax.tree.map(jnp.zeros_like, g)
-        # A call a step: in a loop XLA contracts other roundings, and hides failures.
+        # One call per step: XLA rounds differently in a loop, and hides failures.
         update = jax.jit(lambda g, state: subject.update(tx, g, state, zeros))
         state, reach = tx.init(zeros), np.zeros(sizes.shape)
         for _ in range(1500):
@@ -135,9 +135,9 @@ def law_28_constant_gradients_are_bounded(subject: Subject) -> None:
 
 
 def law_29_recovers_or_shows(subject: Subject) -> None:
-    """After a gradient that is not finite a coordinate is NaN, or moves again.
+    """After a gradient that is not finite a coordinate is NaN, or it moves again.
 
-    Never finite and still: after inf or NaN come 60 gradients of 1.
+    It never stands still at a finite value: after inf or NaN come 60 gradients of 1.
 
     Source: optax#1746, numpyro#956, D9.
     """
@@ -150,15 +150,15 @@ def law_29_recovers_or_shows(subject: Subject) -> None:
         for g in (ones, struck, *[ones] * 60):
             u, state = step.update(g, state, params)
         last = u["a"][1]
-        assert last != 0, f"the update is {last} for ever"
+        assert last != 0, f"the update stays {last}"
 
     check_each(check, {str(bad): bad for bad in (jnp.inf, -jnp.inf, jnp.nan)})
 
 
 def law_31_counts_without_end(subject: Subject) -> None:
-    """After a million steps, and at the last number that fits, the step is still sane.
+    """Updates are finite after a million steps, and when counters are at their maximum.
 
-    Counters stop at their maximum instead of turning negative.
+    Counters stop there instead of turning negative.
 
     Source: brax#578, optax safe_increment.
     """
@@ -186,7 +186,7 @@ def law_31_counts_without_end(subject: Subject) -> None:
 
 
 def law_32_equals_its_oracle(subject: Subject) -> None:
-    """In float32 follow the path of the oracle, within 2e-5 of the distance moved.
+    """In float32 the path is that of the oracle, within 2e-5 of the distance moved.
 
     The oracle is the caller's: `oracle(start, gradients, learning_rate)` gives the
     parameters after each gradient, in float64. `learning_rate` is a number and then a

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from .._subject import DoesNotApply, Subject, example
 
 STEPS = 10_000
-# Learning rates and whether they fall to 0; those that mostly do come first.
+# Learning rates and whether they fall to 0; those that mostly converge come first.
 RATES = (
     (0.01, True),
     (0.001, False),
@@ -23,7 +23,7 @@ RATES = (
 )
 CLOSE = 3e-2
 
-# The minimum of each of the losses below.
+# The minimum of each of the losses that `loss` adds up.
 MINIMUM = {
     "parabola": np.asarray([1.0, -1.0, 1.0]),
     "rosenbrock": np.asarray([1.0, 1.0]),
@@ -33,10 +33,10 @@ MINIMUM = {
 
 
 def law_39_converges(subject: Subject) -> None:
-    """Come within 3e-2 of the minima of a parabola, Rosenbrock's function and a matrix.
+    """It finds the minima of a parabola, of Rosenbrock's function and of a matrix.
 
-    All at once, with a scalar beside them; in 10,000 steps at one of the learning rates
-    0.001, 0.01, 0.1 and 1, constant or falling to 0, where the factory takes one.
+    To within 3e-2, all together with a scalar, in 10,000 steps at one of the learning
+    rates 0.001, 0.01, 0.1 and 1, constant or falling to 0, where the factory takes one.
 
     Source: optax contrib/_common_test.py.
     """
@@ -100,7 +100,7 @@ def _worst(far: dict[str, float]) -> str:
 
 
 def _need_descent(subject: Subject) -> None:
-    """Skip what gives directions and not steps: a `scale_by_...`."""
+    """Skip a `scale_by_...`, whose updates are directions and not steps."""
     tx, params = subject.make(), example()
     ones = jax.tree.map(jnp.ones_like, params)
     u, _ = subject.update(tx, ones, tx.init(params), params)

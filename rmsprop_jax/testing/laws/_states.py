@@ -1,4 +1,4 @@
-"""Laws 15 to 19: a state that is found, mapped, kept and reset."""
+"""Laws 15 to 19: a state is found, mapped, saved, restored and reset."""
 
 import importlib.util
 import pickle
@@ -17,13 +17,14 @@ from .._report import check_each
 from .._subject import Subject, example, gradients
 
 FIELDS = ("count", "mu", "nu", "trace", "s", "m")
+COUNTERS = ("count", "step")
 
 
 def law_15_names_its_state(subject: Subject) -> None:
-    """Keep every array under a field name, found once; counters are int32.
+    """Every array of the state is under a field name, and counters are int32.
 
-    `optax.tree.get` finds each of `count`, `mu`, `nu`, `trace` (`s` and `m` here) that
-    there is, and refuses a name that is there twice.
+    `optax.tree.get` refuses a name that occurs twice, so each of `count`, `mu`, `nu`,
+    `trace`, `s` and `m` occurs once at most. Counters are named `count` or `step`.
 
     Source: optax _state_utils.py.
     """
@@ -32,8 +33,8 @@ def law_15_names_its_state(subject: Subject) -> None:
         named = any(isinstance(key, jax.tree_util.GetAttrKey) for key in path)
         where = jax.tree_util.keystr(path)
         assert named, f"the state at {where} is under no field name: use a NamedTuple"
-        if path[-1] == jax.tree_util.GetAttrKey("count"):
-            assert leaf.dtype == jnp.int32, f"the count at {where} is {leaf.dtype}"
+        if path[-1] in map(jax.tree_util.GetAttrKey, COUNTERS):
+            assert leaf.dtype == jnp.int32, f"the counter at {where} is {leaf.dtype}"
     for name in FIELDS:
         found = optax.tree.get_all_with_path(state, name)
         assert len(found) <= 1, (
@@ -45,8 +46,8 @@ def law_15_names_its_state(subject: Subject) -> None:
 def law_16_maps_its_params(subject: Subject) -> None:
     """`optax.tree.map_params` finds the leaves that belong to parameters.
 
-    The identity changes nothing; a tree of names lands on leaves; `init` works with the
-    placeholder without leaves that optax calls it with.
+    Mapping the identity changes nothing, each leaf meets the name of its parameter, and
+    `init` works with the placeholder without leaves that optax passes.
 
     Source: optax#548, optax _state_utils.py.
     """
@@ -67,7 +68,7 @@ def law_16_maps_its_params(subject: Subject) -> None:
 def law_17_inits_from_shapes(subject: Subject) -> None:
     """`init` works on `jax.ShapeDtypeStruct` and under `jax.eval_shape`.
 
-    With the shapes and dtypes that it gives for arrays.
+    The shapes and dtypes are those that it gives for arrays.
 
     Source: optax _state_utils.py, flax#5110.
     """
@@ -83,11 +84,11 @@ def law_17_inits_from_shapes(subject: Subject) -> None:
 
 
 def law_18_survives_a_checkpoint(subject: Subject) -> None:
-    """Go on as before from a state that was written and read.
+    """A state that was saved and restored continues as before.
 
-    By pickle, by the leaves alone put into a new state, and by Flax's msgpack where
-    Flax is installed. No boolean of the factory changes the classes of the state: what
-    was written with one can be read with another.
+    Saved by pickle, as its leaves alone, and by Flax's msgpack where Flax is installed.
+    No boolean of the factory changes the classes of the state, so that a state that was
+    saved with one value can be restored with the other.
 
     Source: optax#353, ferminet#105, maxdiffusion#484, D13.
     """
@@ -96,37 +97,37 @@ def law_18_survives_a_checkpoint(subject: Subject) -> None:
     _, state = step.update(g, step.tx.init(params), params)
     want = step.update(other, state, params)
 
-    def check(read: Any) -> None:
-        chex.assert_trees_all_equal_structs(read(), state)
-        got = step.update(other, read(), params)
+    def check(restore: Any) -> None:
+        chex.assert_trees_all_equal_structs(restore(), state)
+        got = step.update(other, restore(), params)
         assert_equal(got, want)
 
     structure = jax.tree.structure(step.tx.init(params))
-    reads = {
+    restorers = {
         "pickle": lambda: pickle.loads(pickle.dumps(state)),
         "leaves": lambda: structure.unflatten(map(np.asarray, jax.tree.leaves(state))),
     }
     if importlib.util.find_spec("flax") is not None:
-        reads["msgpack"] = lambda: _through_msgpack(state, step.tx.init(params))
-    check_each(check, reads)
+        restorers["msgpack"] = lambda: _through_msgpack(state, step.tx.init(params))
+    check_each(check, restorers)
     flags = [k for k, v in subject.arguments.items() if isinstance(v, bool)]
 
     def check_classes(flag: str) -> None:
         try:
             flipped = subject.make(**{flag: not subject.arguments[flag]})
-        except ValueError:  # not together with the other arguments
+        except ValueError:  # refused together with the other arguments
             return
         want, got = _classes(state), _classes(flipped.init(params))
-        assert got == want, f"the state is of {_some(got)} and no more of {_some(want)}"
+        assert got == want, f"the classes are {_some(got)}, not {_some(want)}"
 
     check_each(check_classes, {f"with {flag} the other way": flag for flag in flags})
 
 
 def law_19_resets_in_part(subject: Subject) -> None:
-    """A state of which a part is as new can be used on, without compiling again.
+    """A state of which a part was reset can be used, without compiling again.
 
-    One parameter gets what `init` gives it, by `optax.tree.map_params`, and the count
-    becomes 0, by `optax.tree.set`.
+    The state of one parameter is reset to what `init` gives, by
+    `optax.tree.map_params`, and a counter that occurs once to 0, by `optax.tree.set`.
 
     Source: optax#1371.
     """
@@ -145,8 +146,9 @@ def law_19_resets_in_part(subject: Subject) -> None:
     mixed = jax.tree.map(
         lambda reset, old, new: new if reset else old, reset, state, fresh
     )
-    if len(optax.tree.get_all_with_path(mixed, "count")) == 1:
-        mixed = optax.tree.set(mixed, count=jnp.zeros((), jnp.int32))
+    for name in COUNTERS:
+        if len(optax.tree.get_all_with_path(mixed, name)) == 1:
+            mixed = optax.tree.set(mixed, **{name: jnp.zeros((), jnp.int32)})
     chex.assert_trees_all_equal_structs(mixed, state)
     u, after = step.update(g, mixed, params)
     assert_finite(u)
@@ -161,7 +163,7 @@ def _through_msgpack(state: Any, target: Any) -> Any:
 
 
 def _classes(state: PyTree) -> Counter:
-    """Count the classes of NamedTuple in a state, but for the empty one."""
+    """Count the NamedTuple classes in a state, without `optax.EmptyState`."""
     found = Counter()
 
     def look(node: Any) -> bool:

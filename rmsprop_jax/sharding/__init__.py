@@ -1,8 +1,8 @@
-"""Shardings of optimizer state: as the parameters have, or split further (ZeRO-1).
+"""Shardings of optimizer state: those of the parameters, or sharded further (ZeRO-1).
 
-A leaf of a state belongs to the parameter whose path its own path ends with, if it has
-the shape of it. So chains, masks, partitions and `flax.nnx.Optimizer` need nothing
-else. Any other leaf, such as a count, is replicated.
+Each leaf that a state keeps for a parameter gets the sharding of that parameter, with
+its memory kind. This holds inside chains, masks, partitions and other wrappers. A leaf
+that belongs to no parameter, such as a count, is replicated.
 """
 
 import math
@@ -15,8 +15,10 @@ import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ._arguments import Call
-from ._trees import path_name
+from .._arguments import Call
+from .._placement import in_memory_of
+from .._trees import at, named_leaves
+from ._owners import Owner, owners_in, owners_of
 
 Placement = NamedSharding | PartitionSpec
 
@@ -24,7 +26,7 @@ Placement = NamedSharding | PartitionSpec
 def state_shardings(
     tx: optax.GradientTransformation, params: PyTree, param_shardings: PyTree = None
 ) -> PyTree:
-    """Give each leaf of a state the sharding of its parameter.
+    """Return the sharding of each leaf of a state: that of its parameter.
 
         sharding(state leaf) = sharding(its parameter), or replicated where it has none
 
@@ -35,8 +37,8 @@ def state_shardings(
         for those that the parameters have.
 
     Returns:
-      A tree like `tx.init(params)` of the kind that was given: `NamedSharding`, for
-      `jax.jit(..., out_shardings=...)`, or `PartitionSpec`.
+      A tree like `tx.init(params)` of `NamedSharding`, for
+      `jax.jit(..., out_shardings=...)`, or of `PartitionSpec` where those were given.
 
     Raises:
       ValueError: for shardings of another tree, rank or mesh, or which do not divide
@@ -48,12 +50,13 @@ def state_shardings(
       >>> P = jax.sharding.PartitionSpec
       >>> tx = rmsprop_jax.scale_by_rmsprop(storage="uint8")
       >>> state_shardings(tx, {"w": jnp.ones((8, 4))}, {"w": P("data", None)})
-      RMSPropState(count=P(), s={'w': P('data', None)}, m=None)
+      RMSPropState(step=P(), s={'w': P('data', None)}, m=None)
 
     Source: Rajbhandari, Rasley, Ruwase and He, ZeRO, 2020, section 5; GSPMD, 2021.
     """
+    call = Call("sharding.state_shardings")
     state = jax.eval_shape(tx.init, params)
-    return _place("sharding.state_shardings", state, params, param_shardings)
+    return _place(call, state, owners_of(tx, params), params, param_shardings)
 
 
 def zero1_shardings(
@@ -63,22 +66,23 @@ def zero1_shardings(
     axis: str = "data",
     param_shardings: PyTree = None,
 ) -> PyTree:
-    """Split the state over the data axis, with the parameters as they are (ZeRO-1).
+    """Shard the state over the data axis, and the parameters as they are (ZeRO-1).
 
         bytes of state on a device = bytes of state / size of the axis
 
-    Of each leaf the dimension is split that leaves the largest parts; a leaf that the
-    axis does not divide keeps the sharding of its parameter. `replicated` lists those.
-    Under `jax.jit` with these as `out_shardings` of the state, XLA slices the gradients
-    and gathers the updates: nothing else changes in the training step.
+    Each leaf is sharded along its largest dimension that the axis divides. A leaf that
+    the axis does not divide keeps the sharding of its parameter; `replicated` lists
+    these. Under `jax.jit` with the result as `out_shardings` of the state, XLA slices
+    the gradients and gathers the updates; the training step needs no other change.
 
     Args:
       tx: any optax transformation.
       params: the parameters: arrays or `jax.ShapeDtypeStruct`.
-      mesh: the mesh to split over.
+      mesh: the mesh to shard over.
       axis: its axis over which the batch is split.
       param_shardings: a tree like `params` of `NamedSharding` or `PartitionSpec`, where
-        the parameters are sharded over other axes; None for replicated ones.
+        the parameters are sharded over other axes; None for replicated ones, in the
+        memory that the parameters are in.
 
     Returns:
       A tree like `tx.init(params)` of `NamedSharding`.
@@ -103,7 +107,9 @@ def zero1_shardings(
             f"{axis!r}."
         )
     if param_shardings is None:
-        param_shardings = jax.tree.map(lambda p: PartitionSpec(), params)
+        param_shardings = jax.tree.map(
+            lambda p: NamedSharding(mesh, PartitionSpec(), memory_kind=_host(p)), params
+        )
     param_shardings = jax.tree.map(
         lambda x: NamedSharding(mesh, x) if isinstance(x, PartitionSpec) else x,
         param_shardings,
@@ -111,19 +117,23 @@ def zero1_shardings(
     )
     state = jax.eval_shape(tx.init, params)
 
-    def split(leaf: Any, sharding: NamedSharding) -> NamedSharding:
-        return NamedSharding(mesh, _split(leaf.shape, sharding.spec, mesh, axis))
+    def shard_further(leaf: Any, of: NamedSharding) -> NamedSharding:
+        spec = _sharded_further(leaf.shape, of.spec, mesh, axis)
+        return NamedSharding(mesh, spec, memory_kind=of.memory_kind)
 
-    return _place(call, state, params, param_shardings, split)
+    owners = owners_of(tx, params)
+    return _place(call, state, owners, params, param_shardings, shard_further)
 
 
-def init(tx: optax.GradientTransformation, params: PyTree, shardings: PyTree) -> PyTree:
-    """Make the state where it shall live.
+def init_sharded(
+    tx: optax.GradientTransformation, params: PyTree, shardings: PyTree
+) -> PyTree:
+    """Create the state already sharded.
 
         state = tx.init(params)       each leaf on the devices of its sharding
 
-    Of a transformation of optax `jax.jit(tx.init)` alone puts zeros, which depend on no
-    parameter, on one device.
+    `jax.jit(tx.init)` alone puts the zeros of an optax transformation on one device,
+    because they depend on no parameter.
 
     Args:
       tx: any optax transformation.
@@ -141,7 +151,7 @@ def init(tx: optax.GradientTransformation, params: PyTree, shardings: PyTree) ->
       >>> import jax, jax.numpy as jnp, rmsprop_jax
       >>> tx, params = rmsprop_jax.scale_by_rmsprop(), {"w": jnp.ones((8, 4))}
       >>> mesh = jax.make_mesh((1,), ("data",))
-      >>> state = init(tx, params, zero1_shardings(tx, params, mesh))
+      >>> state = init_sharded(tx, params, zero1_shardings(tx, params, mesh))
       >>> state.s["w"].sharding.spec
       P('data', None)
 
@@ -151,14 +161,14 @@ def init(tx: optax.GradientTransformation, params: PyTree, shardings: PyTree) ->
     got = jax.tree.structure(shardings)
     if got != expected:
         raise ValueError(
-            f"`sharding.init(shardings)` must be a tree like the state, {expected}; "
-            f"got {got}. Make it with `sharding.state_shardings(tx, params, ...)`."
+            "`sharding.init_sharded(shardings)` must be a tree like the state, "
+            f"{expected}; got {got}. Make it with `sharding.state_shardings(tx, params, ...)`."
         )
     return jax.jit(tx.init, out_shardings=shardings)(params)
 
 
 def replicated(shardings: PyTree) -> list[str]:
-    """List the leaves that every device holds whole.
+    """List the leaves that are on every device as a whole.
 
     Args:
       shardings: a tree of `NamedSharding` or `PartitionSpec`.
@@ -169,17 +179,21 @@ def replicated(shardings: PyTree) -> list[str]:
 
     Example:
       >>> P = jax.sharding.PartitionSpec
-      >>> replicated({"count": P(), "s": P("data", None)})
-      ['count']
+      >>> replicated({"step": P(), "s": P("data", None)})
+      ['step']
     """
-    named = jax.tree_util.tree_leaves_with_path(shardings, is_leaf=_is_placement)
-    return [path_name(path) for path, x in named if not _axes(_spec(x))]
+    named = named_leaves(shardings, _is_placement)
+    return [name for name, x in named if not _axes(_spec(x))]
 
 
 def shardings_of(
     state: PyTree, params: PyTree, param_shardings: PyTree = None
 ) -> PyTree:
-    """Give the shardings of a state that is there, such as that of `nnx.Optimizer`.
+    """Return the shardings of an existing state, such as that of `nnx.Optimizer`.
+
+    The trees inside the state are compared with that of the parameters, by names and
+    shapes. Where the transformation is at hand use `state_shardings`, which compares
+    nothing.
 
     Args:
       state: a state, of arrays or `jax.ShapeDtypeStruct`, in any container.
@@ -189,7 +203,8 @@ def shardings_of(
       A tree like `state`, of the kind that was given.
 
     Raises:
-      ValueError: as `state_shardings`.
+      ValueError: for a state in which a tree fits the parameters in two ways, and as
+        `state_shardings`.
       TypeError: as `state_shardings`.
 
     Example:
@@ -199,41 +214,86 @@ def shardings_of(
       >>> shardings_of(state, {"w": jnp.ones((8, 4))}, {"w": P("data")})
       {'opt_state': [{'w': P('data',)}], 'step': P()}
     """
-    return _place("sharding.shardings_of", state, params, param_shardings)
+    call = Call("sharding.shardings_of")
+    owners = owners_in(call, state, params)
+    return _place(call, state, owners, params, param_shardings)
+
+
+def streamed(
+    tx: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Keep the state in the memory of the host, and update it on the device.
+
+        state -> device;   update;   state -> host
+
+    For a state that was created in host memory, with shardings of
+    `memory_kind="pinned_host"`. A step moves the bytes of the state to the device and
+    back; XLA overlaps that with other work where it can. Gradients and updates stay on
+    the device. Parameters in host memory are copied to the device for the update.
+
+    Args:
+      tx: any optax transformation.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with the state of `tx`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, rmsprop_jax
+      >>> device = jax.devices()[0]
+      >>> host = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+      >>> params, tx = jnp.ones(4), streamed(rmsprop_jax.rmsprop(0.1))
+      >>> state = jax.device_put(tx.init(params), host)
+      >>> updates, state = jax.jit(tx.update)(params, state, params)
+      >>> state[0].s.sharding.memory_kind
+      'pinned_host'
+
+    Source: `jax.memory.Space`, JAX 0.7.1 or newer.
+    """
+    inner = optax.with_extra_args_support(tx)
+
+    def on_device(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device), tree)
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ):
+        here = on_device((updates, state, params))
+        updates, after = inner.update(*here, **extra_args)
+        return updates, jax.tree.map(in_memory_of, state, after)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _place(
     call: Call,
     state: PyTree,
+    owners: list[Owner],
     params: PyTree,
     param_shardings: PyTree = None,
     change: Callable[[Any, Any], Any] = lambda leaf, sharding: sharding,
 ) -> PyTree:
     """Give each leaf `change(leaf, sharding of its parameter)`."""
-    placed = _by_path(call, params, param_shardings)
-    anything = next((x for _, x in placed.values()), PartitionSpec())
+    placements = _placements(call, params, param_shardings)
+    anything = next(iter(placements), PartitionSpec())
     whole = _like(anything, PartitionSpec())
-
-    def place(path: Any, leaf: Any) -> Placement:
-        owner = _owner(path_name(path), leaf.shape, placed)
-        return whole if owner is None else change(leaf, owner)
-
-    return jax.tree_util.tree_map_with_path(place, state)
-
-
-Placed = dict[str, tuple[tuple[int, ...], Placement]]
+    leaves, treedef = jax.tree.flatten(state)
+    placed = [
+        whole if k is None else change(leaf, placements[k])
+        for leaf, k in zip(leaves, owners, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, placed)
 
 
-def _by_path(call: Call, params: PyTree, param_shardings: PyTree) -> Placed:
-    """Pair each parameter with its sharding, or refuse by name."""
-    named = jax.tree_util.tree_leaves_with_path(params)
+def _placements(call: Call, params: PyTree, param_shardings: PyTree) -> list[Placement]:
+    """Return the sharding of each parameter, or refuse by name."""
+    named = named_leaves(params)
     if param_shardings is None:
         given = [getattr(p, "sharding", None) for _, p in named]
     else:
         given = _given(call, params, param_shardings)
-    placed: Placed = {}
-    for (path, p), sharding in zip(named, given, strict=True):
-        where = f"`{call}`: the sharding of the parameter at {path_name(path) or '/'}"
+    placements: list[Placement] = []
+    for (name, p), sharding in zip(named, given, strict=True):
+        where = f"`{call}`: the sharding of the parameter at {at(name)}"
         if isinstance(sharding, jax.Array):
             sharding = sharding.sharding
         if not _is_placement(sharding):
@@ -244,11 +304,11 @@ def _by_path(call: Call, params: PyTree, param_shardings: PyTree) -> Placed:
             )
         assert isinstance(sharding, NamedSharding | PartitionSpec)
         _check(where, jnp.shape(p), sharding)
-        first = next((x for _, x in placed.values()), sharding)
+        first = placements[0] if placements else sharding
         if getattr(first, "mesh", None) != getattr(sharding, "mesh", None):
             raise ValueError(f"{where} is on another mesh than those before it.")
-        placed[path_name(path)] = (jnp.shape(p), sharding)
-    return placed
+        placements.append(sharding)
+    return placements
 
 
 def _given(call: Call, params: PyTree, param_shardings: PyTree) -> list[Any]:
@@ -271,25 +331,15 @@ def _check(where: str, shape: tuple[int, ...], sharding: Placement) -> None:
             parts = math.prod(sharding.mesh.shape[a] for a in _axes((entry,)))
             if size % parts:
                 raise ValueError(
-                    f"{where}, {spec}, splits a dimension of {size} into {parts} "
+                    f"{where}, {spec}, shards a dimension of {size} into {parts} "
                     f"equal parts; its shape is {shape}. Leave that axis out."
                 )
 
 
-def _owner(name: str, shape: tuple[int, ...], placed: Placed) -> Placement | None:
-    """Find the parameter whose path ends the path of a leaf; the longest one."""
-    parts = name.split("/")
-    for k in range(len(parts) + 1):
-        found = placed.get("/".join(parts[k:]))
-        if found is not None and found[0] == shape:
-            return found[1]
-    return None
-
-
-def _split(
+def _sharded_further(
     shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh | AbstractMesh, axis: str
 ) -> PartitionSpec:
-    """Split the dimension with the largest parts by one more axis, if one divides."""
+    """Shard the dimension with the largest parts by one more axis, if one divides."""
     entries = [*spec, *[None] * (len(shape) - len(spec))]
     if axis in _axes(entries):
         return spec
@@ -319,6 +369,12 @@ def _spec(sharding: Placement) -> PartitionSpec:
 def _like(sharding: Placement, spec: PartitionSpec) -> Placement:
     named = isinstance(sharding, NamedSharding)
     return NamedSharding(sharding.mesh, spec) if named else spec
+
+
+def _host(p: Any) -> str | None:
+    """Return the memory kind of a parameter in host memory; None on a device."""
+    kind = getattr(getattr(p, "sharding", None), "memory_kind", None)
+    return kind if kind == "pinned_host" else None
 
 
 def _is_placement(x: Any) -> bool:
