@@ -6,64 +6,54 @@ that reaches another through a third has no arrow of its own.
 python docs/architecture.py
 """
 
-import ast
+import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "rmsprop_jax"
-WIDTH, HEIGHT, BOX, TALL = 760, 440, 118, 44
-# Module: center of its box, what it is, helpers that are drawn as part of it.
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+import structure  # noqa: E402
+
+PACKAGE = ROOT / "rmsprop_jax"
+WIDTH, HEIGHT, BOX, TALL = 760, 510, 128, 44
+# Room: center of its box, and what it is. The programs are gray and have no arrows.
 BOXES = {
-    "recipes": (300, 40, "published settings", ["_recipe_facts", "_recipes_cli"]),
-    "dialects": (
-        300,
-        130,
-        "16 frameworks",
-        [
-            "_clipping",
-            "_complex",
-            "_dialect_facts",
-            "_dialect_compare",
-            "_dialects_cli",
-        ],
-    ),
-    "diagnostics": (
-        90,
-        130,
-        "numbers of a state",
-        ["_moments", "_quantiles", "_summary"],
-    ),
-    "_alias": (240, 220, "rmsprop", []),
-    "sparse": (75, 310, "large tables", []),
-    "_transform": (205, 310, "scale_by_rmsprop", []),
-    "_momentum": (340, 310, "the buffer", []),
-    "_master_weights": (475, 310, "16-bit parameters", ["_split"]),
-    "interop": (610, 310, "checkpoints", []),
-    "_rule": (205, 400, "the algebra", []),
-    "_storage": (410, 400, "4, 2 or 1 byte", []),
-    "sharding": (670, 130, "places of a state", []),
-    "plots": (480, 40, "pictures", []),
-    "testing": (480, 130, "the laws", []),
-    "bench": (670, 40, "measurements", []),
+    "bench": (95, 35, "measurements"),
+    "testing": (285, 35, "the laws"),
+    "plots": (475, 35, "pictures"),
+    "demo": (665, 35, "the main job"),
+    "recipes": (380, 120, "published settings"),
+    "diagnostics": (95, 205, "numbers of a state"),
+    "dialects": (380, 205, "one per framework"),
+    "interop": (555, 120, "runs in and out"),
+    "sharding": (665, 205, "where state is"),
+    "_rmsprop": (300, 290, "one chain"),
+    "_scale_by_rmsprop": (215, 375, "tree x rule x storage"),
+    "_momentum": (385, 375, "the buffer"),
+    "_master_weights": (555, 375, "16-bit parameters"),
+    "sparse": (75, 375, "large tables"),
+    "_rule": (215, 470, "the algebra"),
+    "_storage": (440, 470, "4, 2 or 1 byte"),
 }
-# Without arrows: the tools of all, and programs, which nothing imports.
-TOOLS = {"_cached", "_checks", "_dither", "_leaves", "_mesh", "_tables"}
-PROGRAMS = {"bench", "testing", "plots"}
+TOOLS = {
+    "_arguments",
+    "_boundary",
+    "_dither",
+    "_number_lines",
+    "_palette",
+    "_placement",
+    "_precision",
+    "_text_tables",
+    "_trees",
+    "__main__",
+}
 
 
 def imports():
-    """Give the arrows: pairs of boxes, of which the first imports the second."""
-    owner = {name: name for name in BOXES}
-    owner |= {helper: box for box, (*_, own) in BOXES.items() for helper in own}
-    arrows = set()
-    for path in PACKAGE.rglob("*.py"):
-        top, *inside = path.relative_to(PACKAGE).with_suffix("").parts
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or node.level != len(inside) + 1:
-                continue
-            names = [node.module] if node.module else [x.name for x in node.names]
-            ends = {owner.get(name.split(".")[0]) for name in names}
-            arrows |= {(owner.get(top), end) for end in ends}
-    return {(a, b) for a, b in arrows if a and b and a != b and a not in PROGRAMS}
+    """Return the arrows: pairs of boxes, of which the first imports the second."""
+    found = structure.rooms(structure.imports(PACKAGE))
+    pairs = {(a, b) for a, others in found.items() for b in others}
+    drawn = set(BOXES) - set(structure.ENDS)
+    return {(a, b) for a, b in pairs if {a, b} <= drawn}
 
 
 def reduced(arrows):
@@ -89,8 +79,8 @@ def arrow(a, b):
 
 
 def box(name):
-    x, y, text, _ = BOXES[name]
-    fill = {True: "#eee", False: "#dceaf7"}[name in PROGRAMS]
+    x, y, text = BOXES[name]
+    fill = {True: "#eee", False: "#dceaf7"}[name in structure.ENDS]
     return (
         f'<rect x="{x - BOX / 2:g}" y="{y - TALL / 2:g}" width="{BOX}" '
         f'height="{TALL}" rx="5" fill="{fill}" stroke="#888"/>'
@@ -100,7 +90,7 @@ def box(name):
 
 
 def draw():
-    """Give the picture."""
+    """Return the picture."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="13" text-anchor="middle" fill="#111">'

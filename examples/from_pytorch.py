@@ -30,6 +30,7 @@ from rich.progress import track
 from sklearn.datasets import load_digits
 
 from rmsprop_jax import dialects, interop
+from rmsprop_jax.plots import COLORS
 
 MOVE, END = 200, 400
 RECORD = Path(__file__).with_name("from_pytorch.npz")
@@ -151,11 +152,11 @@ def main():
     start = theirs[MOVE - 1]
     after = range(MOVE, MOVE + steps + 1)
     _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    ax.semilogy(range(1, MOVE + 1), theirs[:MOVE], "#0072B2", lw=5, alpha=0.4)
+    ax.semilogy(range(1, MOVE + 1), theirs[:MOVE], COLORS[0], lw=5, alpha=0.4)
     for losses, label, color, style in (
-        (there, "PyTorch goes on", "#0072B2", dict(lw=5, alpha=0.4)),
-        (ours, "JAX takes over weights and state", "#D55E00", dict(lw=1.5)),
-        (fresh, "JAX takes over weights alone", "#009E73", dict(lw=1.5, ls="--")),
+        (there, "PyTorch goes on", COLORS[0], dict(lw=5, alpha=0.4)),
+        (ours, "JAX takes over weights and state", COLORS[1], dict(lw=1.5)),
+        (fresh, "JAX takes over weights alone", COLORS[2], dict(lw=1.5, ls="--")),
     ):
         ax.semilogy(after, [start, *losses], color, label=label, **style)
     ax.axvline(MOVE, color="0.6", lw=1, zorder=0)

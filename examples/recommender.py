@@ -29,6 +29,7 @@ import optax
 from rich.progress import track
 
 from rmsprop_jax import rmsprop, sparse
+from rmsprop_jax.plots import COLORS
 
 ROWS = {"users": 1_000_000, "items": 20_000}
 RANK, BATCH = 8, 4096
@@ -137,7 +138,7 @@ def main():
         ends[name], marks, errors[name], seconds[name] = train(name, make(steps), steps)
 
     _, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
-    looks = dict(lw=5, alpha=0.4, color="#D55E00"), dict(color="#0072B2")
+    looks = dict(lw=5, alpha=0.4, color=COLORS[1]), dict(color=COLORS[0])
     for (name, curve), look in zip(errors.items(), looks, strict=True):
         left.plot(marks, curve, label=name, **look)
         right.plot(np.multiply(marks, seconds[name]), curve, **look)

@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from rmsprop_jax import scale_by_rmsprop
+from rmsprop_jax.plots import COLORS
 
 
 class Network(nnx.Module):
@@ -73,7 +74,7 @@ def draw_hardest(model, images, labels):
         ax.imshow(images[k, ..., 0], cmap="gray_r")
         ax.set_title(
             f"{labels[k]}, read as {read}",
-            color="#D55E00" if wrong else "k",
+            color=COLORS[1] if wrong else "k",
             fontsize=10,
         )
         ax.axis("off")

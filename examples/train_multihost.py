@@ -35,6 +35,7 @@ from sklearn.model_selection import train_test_split
 
 from rmsprop_jax import rmsprop, sharding
 from rmsprop_jax.interop import orbax
+from rmsprop_jax.plots import COLORS
 
 BATCH = 64
 
@@ -181,7 +182,7 @@ def main():
     logits = Network().apply({"params": params}, test_images)
     accuracy = (logits.argmax(axis=-1) == test_labels).mean()
     _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    ax.semilogy(list(losses), list(losses.values()), ".", color="#0072B2", alpha=0.5)
+    ax.semilogy(list(losses), list(losses.values()), ".", color=COLORS[0], alpha=0.5)
     ax.set(xlabel="step", ylabel="loss of the batch")
     ax.figure.savefig(arguments.out, dpi=120)
     print(

@@ -1,7 +1,7 @@
 """RMSProp for JAX, as ordinary optax transformations."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import typing
 
 from . import diagnostics as diagnostics
 from . import dialects as dialects
@@ -23,7 +23,7 @@ from ._storage import Float32 as Float32
 from ._storage import Format as Format
 from ._storage import UInt8 as UInt8
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from . import plots as plots
     from . import testing as testing
 
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 _IMPORTED_WHEN_USED = ("plots", "testing")  # these load matplotlib and chex
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name in _IMPORTED_WHEN_USED:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

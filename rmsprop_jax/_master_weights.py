@@ -260,7 +260,7 @@ def _is_narrow(p: Shaped) -> bool:
 def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."] | None:
     if not is_inexact(p):
         return None
-    # Sharding metadata and `optax.tree.map_params` need a leaf of the parameter's shape.
+    # Sharding metadata needs a leaf of the shape of each parameter.
     dtype = RESIDUALS[bits] if _is_narrow(p) else jnp.int8
     return constant_like(p, jnp.zeros((), dtype))
 

@@ -15,10 +15,8 @@ Shaped = ArrayLike | jax.ShapeDtypeStruct
 
 def constant_like(like: Shaped, value: Array) -> Array:
     """Repeat `value` in the shape, the sharding and the memory of `like`."""
-    if isinstance(like, jax.Array) and not is_traced(like):
-        # `jnp.full_like` fails for one device and host memory (JAX 0.10).
-        x = jnp.full(like.shape, value, value.dtype, device=None)
-        return jax.device_put(x, like.sharding)
+    if _is_on_host(like):  # where `jnp.full_like` fails for one device (JAX 0.10)
+        return jax.device_put(jnp.full(like.shape, value), like.sharding)
     x = jnp.full_like(like, value, dtype=value.dtype)
     if not is_traced(like):
         return x
@@ -26,6 +24,11 @@ def constant_like(like: Shaped, value: Array) -> Array:
     # XLA shards a selection as it shards the condition, and only then removes it.
     here = in_memory_of(x, like)
     return in_memory_of(like, jnp.where(here == here, x, x))
+
+
+def _is_on_host(x: Any) -> bool:
+    kind = None if is_traced(x) else getattr(x, "sharding", None)
+    return getattr(kind, "memory_kind", None) == "pinned_host"
 
 
 def in_memory_of(like: Array, x: Array) -> Array:

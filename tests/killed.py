@@ -1,15 +1,16 @@
-"""Train with checkpoints in children that are killed; give what the last one ends with.
+"""Train with checkpoints in children that are killed; compare with an undisturbed run.
 
-    python tests/killed.py FOLDER KILLS SEED
+    python tests/killed.py FOLDER KILLS STEPS SEED
 
-Forked before JAX starts a backend, so that a start costs no import. Prints one JSON
-line: kills, the steps that the children restarted from, and whether the run ended as an
-undisturbed one, bit for bit, in every storage format.
+Children are forked before JAX starts a backend, so that a start costs no import. Prints
+one JSON line: kills, the steps from which the children restarted, and whether the run
+ended as an undisturbed one, bit for bit, in every storage format.
 """
 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -27,23 +28,24 @@ import orbax.checkpoint as ocp
 from rmsprop_jax import master_weights, rmsprop
 from rmsprop_jax.interop import orbax
 
-STEPS, EVERY = 90, 3
+FOLDER, (KILLS, STEPS, SEED) = Path(sys.argv[1]), map(int, sys.argv[2:])
+EVERY = 3
 FORMATS = ("float32", "bfloat16", "uint8")
+LOG, END = FOLDER / "log", FOLDER / "end.npz"
 
 
 def optimizers():
-    """One for each storage format, and one with all that can be kept narrow."""
+    """Make one for each storage format, and one with all that can be kept narrow."""
     for storage in FORMATS:
         yield rmsprop(1e-2, centered=True, momentum=0.9, storage=storage)
     yield master_weights(rmsprop(1e-2, storage="uint8"))
 
 
+@jax.jit
 def start():
-    rng = np.random.default_rng(0)
-    params = {"w": rng.standard_normal((40, 30)).astype(np.float32)}
-    narrow = {"w": jnp.asarray(params["w"], jnp.bfloat16)}
-    given = [params] * len(FORMATS) + [narrow]
-    given = [jax.tree.map(jnp.asarray, p) for p in given]
+    wide = {"w": jax.random.normal(jax.random.key(0), (40, 30))}
+    narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), wide)
+    given = [wide] * len(FORMATS) + [narrow]
     return [(p, tx.init(p)) for p, tx in zip(given, optimizers(), strict=True)]
 
 
@@ -58,17 +60,16 @@ def step(runs, k):
     return after
 
 
-def train(folder, log=None):
-    """Go on from the last checkpoint to the end; give the end."""
+def train(run, log):
+    """Continue from the last checkpoint to the end, and return it."""
     runs, first = start(), 0
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    with ocp.CheckpointManager(folder, options=options) as manager:
+    with ocp.CheckpointManager(run, options=options) as manager:
         if manager.latest_step() is not None:
             first = manager.latest_step()
-            runs = orbax.restore(Path(folder) / str(first) / "default", runs)
-        if log is not None:
-            log.write(f"{first}\n")
-            log.flush()
+            runs = orbax.restore(run / str(first) / "default", runs)
+        log.write(f"{first}\n")
+        log.flush()
         for k in range(first, STEPS):
             runs = step(runs, k)
             if (k + 1) % EVERY == 0:  # asynchronously: a kill meets writing too
@@ -76,62 +77,69 @@ def train(folder, log=None):
     return jax.tree.map(np.asarray, runs)
 
 
-def child(folder, log_path, end_path):
-    with open(log_path, "a") as log:
-        end = train(folder, log)
-    np.savez(end_path, *jax.tree.leaves(end))
+def fork(run):
+    """Start a child that trains and writes its end."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        with open(LOG, "a") as log:
+            np.savez(END, *jax.tree.leaves(train(run, log)))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def last_step(run):
+    """Return the last step of which a checkpoint was begun."""
+    names = [path.name for path in run.iterdir()] if run.exists() else []
+    return max((int(found[0]) for x in names if (found := re.match(r"\d+", x))), default=0)
+
+
+def kill_at(step, run, pid):
+    """Kill a child that begins the checkpoint of a step; tell whether it was killed."""
+    while last_step(run) < step:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def end():
+    """Return the end of the run that a child wrote."""
+    with np.load(END) as kept:
+        found = [kept[k].tobytes() for k in kept.files]
+    END.unlink()
+    return found
+
+
+def finish(run):
+    os.waitpid(fork(run), 0)
+    return end()
 
 
 def main():
-    folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    rng = random.Random(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    log, end = folder / "log", folder / "end.npz"
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    rng = random.Random(SEED)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(FOLDER / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-    def fork(run):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                child(run, log, end)
-                code = 0
-            finally:
-                os._exit(code)
-        return pid
-
-    def finish(pid):
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0, "a child failed"
-        with np.load(end) as kept:
-            found = [kept[k].tobytes() for k in kept.files]
-        end.unlink()
-        return found
-
-    finish(fork(folder / "compiling"))
-    began = time.monotonic()
-    want = finish(fork(folder / "undisturbed"))
-    whole = time.monotonic() - began
-    done, ends, run = 0, [], 0
-    while done < kills:
-        pid = fork(folder / f"run{run}")
-        time.sleep(rng.uniform(0.2, 0.9) * whole)
-        finished, status = os.waitpid(pid, os.WNOHANG)
-        if finished:
-            assert os.waitstatus_to_exitcode(status) == 0, "a child failed"
-            with np.load(end) as kept:
-                ends.append([kept[k].tobytes() for k in kept.files])
-            run += 1
-            continue
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        done += 1
-    ends.append(finish(fork(folder / f"run{run}")))
-    restarts = [int(line) for line in log.read_text().split()]
-    shutil.rmtree(folder)
+    want = finish(FOLDER / "undisturbed")
+    kills, ends, run = 0, [], FOLDER / "run0"
+    while kills < KILLS:
+        victim = last_step(run) + EVERY * rng.randint(2, 4)
+        if kill_at(victim, run, fork(run)):
+            kills += 1
+        else:
+            ends.append(end())
+            run = FOLDER / f"run{len(ends)}"
+    ends.append(finish(run))
+    restarts = [int(line) for line in LOG.read_text().split()]
+    shutil.rmtree(FOLDER)
     equal = all(found == want for found in ends)
-    print(json.dumps({"kills": done, "restarts": restarts, "equal": equal}))
+    print(json.dumps({"kills": kills, "restarts": restarts, "equal": equal}))
 
 
 if __name__ == "__main__":

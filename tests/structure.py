@@ -30,16 +30,15 @@ WALLS = {
     "_storage _trees",
     "dialects": "_arguments _precision _rmsprop _rule _storage _text_tables _trees",
     "recipes": "_arguments _rmsprop _rule _storage _text_tables dialects",
-    "interop": "_arguments _placement _precision _rmsprop _scale_by_rmsprop _storage "
-    "_trees dialects",
+    "interop": "_arguments _rmsprop _storage _trees dialects",
     "sparse": "_arguments _dither _placement _precision _rule _storage",
-    "sharding": "_arguments _trees",
+    "sharding": "_arguments _placement _trees",
     "diagnostics": "_arguments _placement _rmsprop _rule _scale_by_rmsprop _storage "
     "_text_tables _trees",
-    "plots": "_palette",
+    "plots": "_arguments _palette",
     "demo": "_palette _scale_by_rmsprop",
     "testing": "",
-    "bench": "_arguments _master_weights _palette _rmsprop _storage _text_tables",
+    "bench": "_master_weights _palette _rmsprop _storage _text_tables",
     "__main__": "",
 }
 # Programs and tools, which no other room imports; `__init__` loads two when used.
@@ -76,6 +75,7 @@ def rooms(modules):
     for module, others in modules.items():
         room = module.split(".")[0]
         found[room] |= {other.split(".")[0] for other in others} - {room}
+        found[room].discard("__init__")
     found.pop("__init__", None)
     return dict(found)
 

@@ -59,7 +59,7 @@ def skips_weight_decay():
 
 
 def drifts():
-    """Start in float16 and go on in the dtype of gradients."""
+    """Start in float16 and continue in the dtype of the gradients."""
 
     def init(params):
         low = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float16), params)
@@ -124,7 +124,7 @@ def keeps_params():
 
 
 def starts_by_devices(dtype=jnp.float32):
-    """As quantizers do whose blocks depend on the mesh."""
+    """Depend on the mesh, as the blocks of some quantizers do."""
 
     def init(params):
         return State(
@@ -143,13 +143,13 @@ def wrong_oracle(start, gradients, learning_rate):
     return np.cumsum(np.ones((40, 4)), axis=0) + start
 
 
-# For each law what breaks it, and words of the message that says so.
+# For each law a factory that breaks it, and words of the message.
 BREAKERS = {
     "returns_extra_args": (
         lambda: optax.GradientTransformation(*build()),
-        "gives a GradientTransformation, not",
+        "returns a GradientTransformation, not",
     ),
-    "params_may_be_none": (skips_weight_decay, "silently another"),
+    "params_may_be_none": (skips_weight_decay, "silently differs"),
     "is_pure": (drifts, "traced anew"),
     "hashes_stably": (optax.sgd, "two calls of the factory"),
     "runs_compiled": (
@@ -185,7 +185,7 @@ BREAKERS = {
     "float16_squares_fit": (optax.rmsprop, "for gradients of .0.0001"),
     "averages_follow_in_bfloat16": (optax.rmsprop, "after gradients of 1, then of 0.1"),
     "constant_gradients_are_bounded": (optax.rmsprop, "gives a step of nan"),
-    "recovers_or_shows": (optax.rmsprop, "inf: the update is .* for ever"),
+    "recovers_or_shows": (optax.rmsprop, "inf: the update stays"),
     "has_derivatives": (
         partial(optax.rmsprop, eps_in_sqrt=False),
         "at zero gradients",
@@ -193,7 +193,7 @@ BREAKERS = {
     "counts_without_end": (counts_past_the_end, "counter at .count became -2147483648"),
     "equals_its_oracle": (optax.sgd, "under a schedule: "),
     "state_is_sharded_as_its_params": (build, "jitted init: .* on 8 devices"),
-    "updates_in_place": (keeps_params, "lies in the buffer of a parameter"),
+    "updates_in_place": (keeps_params, "is in the buffer of a parameter"),
     "shards_without_a_trace": (starts_by_devices, "differ"),
     "stores_the_same_on_every_mesh": (
         partial(starts_by_devices, jnp.bfloat16),

@@ -1,10 +1,8 @@
 """What docs/conformance.md says that optax breaks is what is measured.
 
-`optax.rmsprop`; all of the table with `CONFORMANCE=all` in the environment. Compiled as
-users do: law 28 is about rounding.
+The long tests measure it, compiled as users do: law 28 is about rounding.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -14,9 +12,7 @@ import pytest
 
 from rmsprop_jax.testing._survey import MEMBERS, row, table
 
-EVERYTHING = os.environ.get("CONFORMANCE") == "all"
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
-KNOWN = ("rmsprop",)
 
 pytestmark = pytest.mark.skipif(
     not PAGE.exists(), reason="installed without its source tree"
@@ -28,7 +24,8 @@ def as_users_compile():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("name", MEMBERS if EVERYTHING else KNOWN)
+@pytest.mark.long
+@pytest.mark.parametrize("name", MEMBERS)
 def test_optax_breaks_what_the_page_says(name, as_users_compile):
     page = PAGE.read_text()
     measured = dict(re.findall(r"(JAX|Optax) (\d+\.\d+\.\d+)", page))

@@ -421,7 +421,7 @@ def test_state_in_host_memory_is_streamed_through_the_device(storage):
 
 @needs_memory_spaces
 def test_parameters_and_state_in_host_memory():
-    """The pattern of docs/many-devices.md for parameters that are in host memory too."""
+    """The pattern of docs/many-devices.md for parameters in host memory."""
     host = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind=HOST)
     tx = sharding.streamed(rmsprop(0.1))
     params = jax.device_put(jnp.ones(4), host)

@@ -162,7 +162,8 @@ def init_sharded(
     if got != expected:
         raise ValueError(
             "`sharding.init_sharded(shardings)` must be a tree like the state, "
-            f"{expected}; got {got}. Make it with `sharding.state_shardings(tx, params, ...)`."
+            f"{expected}; got {got}. Make it with `sharding.state_shardings(tx, "
+            "params, ...)`."
         )
     return jax.jit(tx.init, out_shardings=shardings)(params)
 

@@ -16,11 +16,9 @@ def main(argv: list[str] | None = None) -> int:
         description="Measure which laws the optimizers of optax break.",
     )
     parser.add_argument("--laws", action="store_true", help="list the laws instead")
+    members = ", ".join(MEMBERS)
     parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help=f"one of {', '.join(MEMBERS)}; default: all",
+        "names", nargs="*", metavar="NAME", help=f"of {members}; all if none is given"
     )
     arguments = parser.parse_args(argv)
     if unknown := [name for name in arguments.names if name not in MEMBERS]:

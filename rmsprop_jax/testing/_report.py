@@ -51,7 +51,7 @@ class Report(NamedTuple):
         lines += [f"{name}: excused, but it holds" for name in self.needless]
         lines += [f"{law.name}: excused, {reason}" for law, reason in self.excused]
         lines += [f"{name}: skipped, {reason}" for name, reason in self.skipped]
-        return "\n".join([*lines, f"{len(self.passed)} laws hold"])
+        return "\n".join([*lines, f"laws that hold: {len(self.passed)}"])
 
 
 def describe(law: Law, error: Exception) -> Broken:

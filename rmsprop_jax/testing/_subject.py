@@ -110,7 +110,7 @@ class Subject:
     def follow(
         self, tx: Any, params: PyTree, gradients: Iterable[Any]
     ) -> tuple[list[PyTree], Any]:
-        """Return the update for each gradient at fixed parameters, and the last state."""
+        """Return the updates for gradients at fixed parameters, and the last state."""
         state, updates = tx.init(params), []
         for g in gradients:
             u, state = self.update(tx, g, state, params)
