@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "tests"))
 import structure  # noqa: E402
 
 PACKAGE = ROOT / "rmsprop_jax"
-WIDTH, HEIGHT, BOX, TALL = 760, 510, 128, 44
+WIDTH, HEIGHT, BOX, TALL = 760, 510, 144, 44
 # Room: center of its box, and what it is. The programs are gray and have no arrows.
 BOXES = {
     "bench": (95, 35, "measurements"),
@@ -27,10 +27,10 @@ BOXES = {
     "interop": (555, 120, "runs in and out"),
     "sharding": (665, 205, "where state is"),
     "_rmsprop": (300, 290, "one chain"),
-    "_scale_by_rmsprop": (215, 375, "tree x rule x storage"),
-    "_momentum": (385, 375, "the buffer"),
+    "_scale_by_rmsprop": (235, 375, "tree x rule x storage"),
+    "_momentum": (395, 375, "the buffer"),
     "_master_weights": (555, 375, "16-bit parameters"),
-    "sparse": (75, 375, "large tables"),
+    "sparse": (77, 375, "large tables"),
     "_rule": (215, 470, "the algebra"),
     "_storage": (440, 470, "4, 2 or 1 byte"),
 }

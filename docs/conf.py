@@ -10,6 +10,7 @@ from pathlib import Path
 import rich
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.util import logging
 from sphinx_gallery.sorting import ExplicitOrder
 
@@ -60,7 +61,7 @@ html_theme_options = {
     "use_download_button": False,
 }
 
-# A bar belongs to the log of the build, not to the page.
+# A progress bar belongs to the log of the build, not to the page.
 rich.reconfigure(file=sys.stderr)
 
 STORY = [
@@ -95,7 +96,7 @@ sphinx_gallery_conf = {
 
 
 def markdown_to_rest(app, what, name, obj, options, lines):
-    """Make indented blocks literal and leave no markup in the prose between them."""
+    """Make indented blocks literal, and remove markup from the prose between them."""
     text, literal, doctest, source = [], False, False, False
     for before, line in zip(["", *lines], lines, strict=False):
         source = bool(line.strip()) and (source or line.startswith("Source:"))
@@ -111,11 +112,19 @@ def markdown_to_rest(app, what, name, obj, options, lines):
     lines[:] = text
 
 
+def link_to_the_page(app, doctree):
+    """Lead a link to a file outside `docs` to the page that includes the file."""
+    for node in doctree.findall(addnodes.pending_xref):
+        path = Path(node.get("reftarget", ""))
+        if ".." in path.parts and path.name.lower() in app.env.found_docs:
+            node["reftarget"] = path.name.lower()
+
+
 PROGRAMS = {"bench", "demo"}  # to be run, not imported
 
 
 def public_names():
-    """Give the full name of all that is public in the package and its modules."""
+    """Return the full name of all that is public in the package and its modules."""
     modules = pkgutil.walk_packages(rmsprop_jax.__path__, "rmsprop_jax.")
     for path in ["rmsprop_jax", *(module.name for module in modules)]:
         if any(p.startswith("_") or p in PROGRAMS for p in path.split(".")):
@@ -136,7 +145,7 @@ def check_that_all_is_documented(app, env):
 
 
 def math_renderer(as_block):
-    """Write MathML, which a browser shows without a script from elsewhere."""
+    """Write MathML, which a browser shows without a script of another site."""
 
     def visit(writer, node):
         markup = tex2mathml(node.astext(), as_block)
@@ -147,7 +156,8 @@ def math_renderer(as_block):
 
 
 def setup(app):
-    """Run before napoleon, which reads the sections."""
+    """Connect; docstrings are changed before napoleon parses their sections."""
     app.add_html_math_renderer("mathml", math_renderer(False), math_renderer(True))
     app.connect("autodoc-process-docstring", markdown_to_rest, priority=0)
+    app.connect("doctree-read", link_to_the_page)
     app.connect("env-check-consistency", check_that_all_is_documented)

@@ -16,9 +16,12 @@ from ._trees import check_gradients, check_parameters, dtype_of, is_inexact
 
 
 def bounded(
-    call: Call, inner: optax.GradientTransformation
+    call: Call, inner: optax.GradientTransformation, links: int = 0
 ) -> optax.GradientTransformationExtraArgs:
-    """Check and cast for `inner`, which computes in the dtype of the arithmetic."""
+    """Check and cast for `inner`, which computes in the dtype of the arithmetic.
+
+    `links` is their number where `inner` is a chain.
+    """
     inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree) -> Any:
@@ -27,6 +30,13 @@ def bounded(
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any):
         check_gradients(call, updates, params)
+        if links and not (isinstance(state, tuple) and len(state) == links):
+            got = f"{len(state)} links" if type(state) is tuple else f"{type(state)}"
+            raise ValueError(
+                f"`{call}.update`: the state must be the tuple of {links} links that "
+                f"`init` returns with these options; got {got}. Momentum and weight "
+                "decay each add a link: use the options that the state was made with."
+            )
         wide = jax.tree.map(_lifted, updates)
         wide, state = inner.update(wide, state, params, **extra_args)
         return _lowered(wide, updates, params), state

@@ -162,7 +162,8 @@ def rmsprop_chain(
         by_rate = learning_rate if decoupled_weight_decay else None
         decay = weight_decay_link(call, weight_decay, weight_decay_mask, by_rate)
         links.insert(len(links) if decoupled_weight_decay else 0, decay)
-    return bounded(call, optax.chain(*first, *links))
+    links = [*first, *links]
+    return bounded(call, optax.chain(*links), links=len(links))
 
 
 def rate_in_momentum(second_moment: int, buffer: int) -> bool:
@@ -248,7 +249,26 @@ def weight_decay_link(
         return map_leaves(call, decay_leaf, updates, params)[0], state
 
     link = optax.GradientTransformation(init, update)
-    return link if mask is None else optax.masked(link, mask)
+    if mask is None:
+        return link
+    masked = optax.masked(link, mask)
+
+    def init_masked(params: PyTree) -> Any:
+        _check_mask(call, mask(params) if callable(mask) else mask, params)
+        return masked.init(params)
+
+    return optax.GradientTransformationExtraArgs(init_masked, masked.update)
+
+
+def _check_mask(call: Call, mask: PyTree, params: PyTree) -> None:
+    try:
+        jax.tree.map(lambda _, inside: None, mask, params)
+    except ValueError as error:
+        raise ValueError(
+            f"{call.given(weight_decay_mask=...)} must be a tree like the parameters, "
+            f"or the top of one, {jax.tree.structure(params)}; got "
+            f"{jax.tree.structure(mask)}."
+        ) from error
 
 
 def _as(p: ArrayLike, u: Array) -> Array:

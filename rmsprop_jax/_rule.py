@@ -1,16 +1,13 @@
 """The algebra of RMSProp for one parameter, without trees and without storage.
 
-With `W = 1 - decay**t` under bias correction, else 1:
+    W  = 1 - decay**t  with bias_correction, else 1
+    d  = g                                                     uncentered
+    m <- m + (1-decay)/W * (g - m);   d = g - m                centered, with the new m
+    s <- decay*s + (1-decay)/L * |d|**2,   L = 1 - (1-decay)/W centered, 1 otherwise
+    u  = g / sqrt(s/W + eps)       eps_in_sqrt;      g / (sqrt(s/W) + eps)   otherwise
 
-    d = g                                                            uncentered
-    m <- m + (1-decay)/W * (g - m);   d = g - m                      centered
-    s <- decay*s + (1-decay)/L * |d|**2
-    u  = g / sqrt(s/W + eps)          eps_in_sqrt
-    u  = g / (sqrt(s/W) + eps)        otherwise
-
-with the new `m` in `d`, and `L = 1 - (1-decay)/W` centered, 1 uncentered. The root is
-taken of `s` in both forms. Centered, `s` is `E[|g|**2] - |E[g]|**2` in exact
-arithmetic, and a sum of terms that cannot be negative. Momentum and weight decay:
+The root is taken of `s` in both forms. Centered, `s` is `E[|g|**2] - |E[g]|**2` in
+exact arithmetic, and a sum of terms that cannot be negative. Momentum and weight decay:
 
     b <- momentum*b + x;   the update is b, or x + momentum*b with nesterov
     g <- g + weight_decay*p                          coupled

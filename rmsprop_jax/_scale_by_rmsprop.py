@@ -86,10 +86,10 @@ def scale_by_rmsprop(
     """Divide gradients by the root of the moving average of their squares.
 
         W  = 1 - decay**t  with bias_correction, else 1
-        d  = g                                                     uncentered
-        m <- m + (1-decay)/W * (g - m);   d = g - m                centered
-        s <- decay*s + (1-decay)/L * |d|**2,   L = 1 - (1-decay)/W centered, else 1
-        u  = g / sqrt(s/W + eps)       eps_in_sqrt, else  g / (sqrt(s/W) + eps)
+        d  = g                                                uncentered
+        m <- m + (1-decay)/W * (g - m);   d = g - m           centered, with the new m
+        s <- decay*s + (1-decay)/L * |d|**2,  L = 1 - (1-decay)/W centered, 1 otherwise
+        u  = g / sqrt(s/W + eps)   eps_in_sqrt;   g / (sqrt(s/W) + eps)   otherwise
 
     The updates `u` have the sign of the gradient: chain `optax.scale(-learning_rate)`
     after it. Arithmetic is float32 for all parameters and gradients, and float64 for

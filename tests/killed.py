@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # most of the time would be LLVM's
 
 import jax
 import jax.numpy as jnp
@@ -93,16 +94,17 @@ def fork(run):
 
 def last_step(run):
     """Return the last step of which a checkpoint was begun."""
-    names = [path.name for path in run.iterdir()] if run.exists() else []
-    return max((int(found[0]) for x in names if (found := re.match(r"\d+", x))), default=0)
+    names = " ".join(path.name for path in run.glob("*"))
+    return max(map(int, re.findall(r"\b\d+", names)), default=0)
 
 
-def kill_at(step, run, pid):
-    """Kill a child that begins the checkpoint of a step; tell whether it was killed."""
+def kill_at(step, run, pid, delay):
+    """Kill a child soon after it begins the checkpoint of a step, if it gets there."""
     while last_step(run) < step:
         if os.waitpid(pid, os.WNOHANG)[0]:
             return False
         time.sleep(0.001)
+    time.sleep(delay)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return os.WIFSIGNALED(status)
@@ -129,8 +131,8 @@ def main():
     want = finish(FOLDER / "undisturbed")
     kills, ends, run = 0, [], FOLDER / "run0"
     while kills < KILLS:
-        victim = last_step(run) + EVERY * rng.randint(2, 4)
-        if kill_at(victim, run, fork(run)):
+        target = last_step(run) + EVERY * rng.randint(2, 4)
+        if kill_at(target, run, fork(run), rng.uniform(0, 0.03)):
             kills += 1
         else:
             ends.append(end())

@@ -1,5 +1,6 @@
 """What the pages name exists; what they show is run by `make doctest`."""
 
+import inspect
 import itertools
 import json
 import re
@@ -8,21 +9,25 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import rmsprop_jax
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 if not DOCS.exists():
     pytest.skip("installed without its source tree", allow_module_level=True)
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("benchmarks/*.md")])
+STUDIES = ROOT / "benchmarks"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *STUDIES.glob("*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 
-FOLDERS = "bench|docs|examples|rmsprop_jax|tests"
+FOLDERS = "benchmarks|docs|examples|rmsprop_jax|tests"
 PATH = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./*-]*\w")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+INCLUDED = re.compile(r"^`{3}\{(?:include|figure)\} (\S+)", re.MULTILINE)
 FENCE = re.compile(r"^ *```+(\S+)", re.MULTILINE)
 
 
 def missing(text):
-    """Give the files and folders that a text names, or the stems, and that are not."""
+    """Return the paths in a text that do not exist, nor as the stem of a file."""
     named = PATH.findall(text)
     return [x for x in named if not [*ROOT.glob(x if "." in x else x + "*")]]
 
@@ -34,8 +39,9 @@ def test_files_that_are_named_exist(page):
 
 @each_page
 def test_links_lead_somewhere(page):
-    """Sphinx checks anchors, and what it does not render, a browser of the tree may."""
-    for link in LINK.findall(page.read_text()):
+    """Anchors are checked by Sphinx."""
+    text = page.read_text()
+    for link in LINK.findall(text) + INCLUDED.findall(text):
         url = urlsplit(link)
         if url.scheme:
             assert url.scheme == "https" and "." in url.netloc, link
@@ -52,9 +58,32 @@ def test_targets_of_make_exist(page):
 
 @each_page
 def test_blocks_are_in_languages_that_are_run_or_need_not_be(page):
-    """A block in `py` would be shown as Python and never run."""
+    """A block in `py` would be shown as Python, and not be run."""
     for language in FENCE.findall(page.read_text()):
         assert re.fullmatch(r"python|console|text|yaml|\{[\w:-]+\}", language), language
+
+
+def rule_in(text):
+    """Return the lines of a text that are the rule, whatever their spaces."""
+    lines = re.findall(r"^ +((?:[Wdu]  =|[ms] <-) .*)", text, re.MULTILINE)
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_the_rule_has_one_form():
+    rule = rule_in((ROOT / "README.md").read_text())
+    assert [line[0] for line in rule] == list("Wdmsu")
+    assert rule_in((DOCS / "algorithm.md").read_text()) == rule
+    assert rule_in(rmsprop_jax.scale_by_rmsprop.__doc__) == rule
+    assert rule_in(rmsprop_jax._rule.__doc__) == rule
+
+
+def test_the_reference_has_every_public_name():
+    """Of the modules whose names it lists one by one."""
+    listed = re.findall(r"^\.\. \S+:: ([\w.]+)", (DOCS / "api.md").read_text(), re.M)
+    for module in (rmsprop_jax, rmsprop_jax.sparse, rmsprop_jax.testing):
+        for name in re.findall(r"\b([^\W_]\w*) as \1\b", inspect.getsource(module)):
+            full = name if name == "LAWS" else f"{module.__name__}.{name}"
+            assert any(f"{x}.".startswith(f"{full}.") for x in listed), full
 
 
 def test_a_missing_file_is_found():
@@ -77,7 +106,7 @@ COLUMNS = {
 
 def test_the_table_of_step_times_is_what_was_measured():
     measured = {}
-    for path in DOCS.glob("benchmarks/steps-*.json"):
+    for path in STUDIES.glob("steps-*.json"):
         for row in json.loads(path.read_text())["rows"]:
             measured[row["tree"], row["contender"]] = f"{row['ratio']:.2f}"
     lines = (DOCS / "performance.md").read_text().splitlines()

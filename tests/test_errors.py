@@ -185,9 +185,37 @@ def test_complex_gradients_are_told_from_the_state_alone():
         tx.update(jnp.ones(2, jnp.complex64), tx.init(jnp.ones(2)))
 
 
+@pytest.mark.parametrize(
+    ("made_with", "used_with"),
+    [(dict(momentum=0.9), {}), ({}, dict(momentum=0.9)), ({}, dict(weight_decay=0.1))],
+)
+def test_a_state_of_another_chain_is_refused(made_with, used_with):
+    p = jnp.ones(2)
+    state = rmsprop(0.1, **made_with).init(p)
+    with pytest.raises(ValueError, match="`rmsprop.update`.*tuple of . links.*options"):
+        rmsprop(0.1, **used_with).update(p, state, p)
+
+
+def test_a_state_that_is_none_is_refused():
+    p = jnp.ones(2)
+    with pytest.raises(ValueError, match="`rmsprop.update`.*got .*NoneType"):
+        rmsprop(0.1).update(p, None, p)
+    with pytest.raises(TypeError, match="`scale_by_rmsprop.update`.*got NoneType"):
+        scale_by_rmsprop().update(p, None)
+
+
+@pytest.mark.parametrize("mask", ({"v": True}, lambda params: [True]))
+def test_a_mask_of_another_tree_is_refused(mask):
+    tx = rmsprop(0.1, weight_decay=0.1, weight_decay_mask=mask)
+    with pytest.raises(ValueError, match="`rmsprop.weight_decay_mask=.*tree like the"):
+        tx.init({"w": jnp.ones(2)})
+
+
 def test_a_parameter_that_was_none():
     tx = scale_by_rmsprop()
-    with pytest.raises(ValueError, match=r"'a' has no state.*None or an integer at `init`"):
+    with pytest.raises(
+        ValueError, match=r"'a' has no state.*None or an integer at `init`"
+    ):
         tx.update({"a": jnp.ones(2)}, tx.init({"a": None}))
 
 
@@ -200,7 +228,9 @@ def test_a_tree_of_the_same_names_and_another_type():
 @pytest.mark.parametrize("decoupled", (False, True))
 def test_weight_decay_needs_parameters(decoupled):
     tx = rmsprop(0.1, weight_decay=0.1, decoupled_weight_decay=decoupled)
-    with pytest.raises(ValueError, match=r"`rmsprop.update`.*weight decay.*update\(updates, state, p"):
+    with pytest.raises(
+        ValueError, match=r"`rmsprop.update`.*weight decay.*update\(updates, state, p"
+    ):
         tx.update(PARAMS, tx.init(PARAMS))
 
 

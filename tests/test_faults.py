@@ -21,13 +21,14 @@ PARAMS = {"w": jnp.ones((64, 8)), "b": jnp.ones(3)}
 
 
 @pytest.mark.parametrize(
-    "kills", (3, pytest.param(20, marks=pytest.mark.long)), ids=str
+    ("kills", "steps"), [(1, 12), pytest.param(20, 90, marks=pytest.mark.long)]
 )
-def test_a_killed_run_ends_as_an_undisturbed_one(kills, tmp_path):
+def test_a_killed_run_ends_as_an_undisturbed_one(kills, steps, tmp_path):
     """SIGKILL while training and writing checkpoints; all storage formats at once."""
     script = Path(__file__).parent / "killed.py"
+    arguments = [tmp_path / "runs", kills, steps, 0]
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "runs"), str(kills), "0"],
+        [sys.executable, script, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=900,
