@@ -76,7 +76,7 @@ def options(steps):
 
 def make_sparse(steps):
     tx = sparse.rmsprop(**options(steps))
-    value_and_grad = sparse.value_and_grad(mean_square, tx)
+    value_and_grad = sparse.value_and_row_grad(mean_square, tx)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(tables, states, batch):

@@ -15,15 +15,16 @@ Shaped = ArrayLike | jax.ShapeDtypeStruct
 
 def constant_like(like: Shaped, value: Array) -> Array:
     """Repeat `value` in the shape, the sharding and the memory of `like`."""
-    if _is_on_host(like):  # where `jnp.full_like` fails for one device (JAX 0.10)
-        return jax.device_put(jnp.full(like.shape, value), like.sharding)
+    array: Any = like
+    if _is_on_host(array):  # where `jnp.full_like` fails for one device (JAX 0.10)
+        return jax.device_put(jnp.full(array.shape, value), array.sharding)
     x = jnp.full_like(like, value, dtype=value.dtype)
     if not is_traced(like):
         return x
     # Under `jax.jit` a constant depends on nothing, so XLA would put it on one device.
     # XLA shards a selection as it shards the condition, and only then removes it.
-    here = in_memory_of(x, like)
-    return in_memory_of(like, jnp.where(here == here, x, x))
+    here = in_memory_of(x, array)
+    return in_memory_of(array, jnp.where(here == here, x, x))
 
 
 def _is_on_host(x: Any) -> bool:

@@ -207,10 +207,9 @@ def _next_rate(
     """Return the rate of this step and the state of its schedule after it."""
     if not callable(learning_rate):
         return learning_rate, state
-    count = state.count  # pyright: ignore
-    return learning_rate(count), optax.ScaleByScheduleState(
-        jnp.asarray(optax.safe_increment(count))
-    )
+    assert isinstance(state, optax.ScaleByScheduleState)
+    after = jnp.asarray(optax.safe_increment(state.count))
+    return learning_rate(state.count), optax.ScaleByScheduleState(after)
 
 
 def _scalar(rate: ArrayLike | np.generic, dtype: DTypeLike) -> Array:
@@ -248,7 +247,7 @@ def weight_decay_link(
 
         return map_leaves(call, decay_leaf, updates, params)[0], state
 
-    link = optax.GradientTransformation(init, update)
+    link = optax.GradientTransformation(init, update)  # pyright: ignore
     if mask is None:
         return link
     masked = optax.masked(link, mask)

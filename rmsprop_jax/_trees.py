@@ -58,7 +58,7 @@ def map_leaves(
     columns = [_column(call, updates, treedef, slot) for slot in slots]
     rows = []
     for leaf, (g, *stored) in enumerate(zip(gradients, *columns, strict=True)):
-        kept = next((x for x in stored if x is not None), None)
+        kept: Any = next((x for x in stored if x is not None), None)
         if g is None or not (is_inexact(g) or is_inexact(kept)):
             rows.append((g, *stored))
             continue

@@ -95,7 +95,7 @@ def fork(run):
 def last_step(run):
     """Return the last step of which a checkpoint was begun."""
     names = " ".join(path.name for path in run.glob("*"))
-    return max(map(int, re.findall(r"\b\d+", names)), default=0)
+    return max(map(int, re.findall(r"(?:^| )(\d+)", names)), default=0)
 
 
 def kill_at(step, run, pid, delay):

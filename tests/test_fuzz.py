@@ -173,7 +173,7 @@ def bound(us, gs, spared, options):
 arguments = (trees, rules, chains, operations, st.integers(0, 2**16))
 
 
-@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
 @hypothesis.given(*arguments)
 def test_any_sequence_of_operations(tree, rule, chain, sequence, seed):
     check(tree, rule, chain, sequence, seed)

@@ -214,7 +214,7 @@ def test_dither_differs_for_everything_that_tells_it_apart():
         random(step=1),
         random(slot="m"),
         random(leaf=1),
-       random(seed=1, step=-1),
+        random(seed=1, step=-1),
     ):
         equal = np.mean(base == other)
         assert equal < 1e-3
