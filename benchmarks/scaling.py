@@ -27,6 +27,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rmsprop_jax import master_weights, rmsprop, scale_by_rmsprop, sharding
+from rmsprop_jax._palette import COLORS
 
 RATE = 1e-3
 SCHEMES = ("replicated", "ZeRO-1", "FSDP")
@@ -323,7 +324,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+    colors = COLORS[:4]
     line = np.geomspace(1, 8, 50)
     widths = (7, 11, 7, 5)  # two formats take two bytes each: one lies upon the other
     for (name, storage), color, width in zip(

@@ -241,7 +241,7 @@ def _check_array(call: Call, name: str, value: jax.Array) -> None:
         " Under `optax.inject_hyperparams` pass `hyperparam_dtype=jnp.float32`: "
         f"otherwise it rounds numbers to the {dtype} of the parameters."
     )
-    raise ValueError(problem + (way_out if lossy else ""))
+    raise ValueError(problem + (way_out if lossy and call.injectable else ""))
 
 
 def _out_of_range(call: Call, name: str, value: Any) -> str:
