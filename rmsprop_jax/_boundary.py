@@ -31,11 +31,12 @@ def bounded(
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any):
         check_gradients(call, updates, params)
         if links and not (isinstance(state, tuple) and len(state) == links):
-            got = f"{len(state)} links" if type(state) is tuple else f"{type(state)}"
+            got = f"{len(state)}" if type(state) is tuple else type(state).__name__
             raise ValueError(
                 f"`{call}.update`: the state must be the tuple of {links} links that "
                 f"`init` returns with these options; got {got}. Momentum and weight "
-                "decay each add a link: use the options that the state was made with."
+                "decay each add a link: use the options that the state was made with, "
+                "and restore a checkpoint into the structure of `init(params)`."
             )
         wide = jax.tree.map(_lifted, updates)
         wide, state = inner.update(wide, state, params, **extra_args)

@@ -17,6 +17,7 @@ from ._arguments import (
     check_flags,
     check_learning_rate,
     check_numbers,
+    check_state,
     check_unused,
 )
 from ._boundary import bounded
@@ -153,7 +154,7 @@ def rmsprop_chain(
         lr_in_momentum=lr_in_momentum,
         decoupled_weight_decay=decoupled_weight_decay,
     )
-    rate = _scale_by_learning_rate(learning_rate)
+    rate = _scale_by_learning_rate(call, learning_rate)
     links = [divide(call, rule, initial_scale, storage, nonfinite, seed), rate]
     if momentum is not None:
         buffer = keep_trace(call, momentum, nesterov, storage, seed)
@@ -175,7 +176,7 @@ def rate_in_momentum(second_moment: int, buffer: int) -> bool:
 
 
 def _scale_by_learning_rate(
-    learning_rate: ScalarOrSchedule,
+    call: Call, learning_rate: ScalarOrSchedule
 ) -> optax.GradientTransformation:
     """Make `optax.scale_by_learning_rate` for a rate of any dtype."""
 
@@ -185,7 +186,7 @@ def _scale_by_learning_rate(
 
     def update(updates: PyTree, state: RateState, params: PyTree = None):
         del params
-        rate, state = _next_rate(learning_rate, state)
+        rate, state = _next_rate(call, learning_rate, state)
 
         def scale(u: Any) -> Any:
             return -_scalar(rate, u.dtype) * u if is_inexact(u) else u
@@ -202,12 +203,12 @@ def _start_rate(learning_rate: ScalarOrSchedule) -> RateState:
 
 
 def _next_rate(
-    learning_rate: ScalarOrSchedule, state: RateState
+    call: Call, learning_rate: ScalarOrSchedule, state: Any
 ) -> tuple[ArrayLike | np.generic, RateState]:
     """Return the rate of this step and the state of its schedule after it."""
     if not callable(learning_rate):
         return learning_rate, state
-    assert isinstance(state, optax.ScaleByScheduleState)
+    check_state(call, state, optax.ScaleByScheduleState)
     after = jnp.asarray(optax.safe_increment(state.count))
     return learning_rate(state.count), optax.ScaleByScheduleState(after)
 
@@ -237,7 +238,7 @@ def weight_decay_link(
                 f"`{call}.update` needs the parameters for weight decay: call "
                 "`update(updates, state, params)`."
             )
-        now, state = (None, state) if rate is None else _next_rate(rate, state)
+        now, state = (None, state) if rate is None else _next_rate(call, rate, state)
 
         def decay_leaf(leaf: int, u: Array, p: Array):
             del leaf

@@ -196,6 +196,15 @@ def test_a_state_of_another_chain_is_refused(made_with, used_with):
         rmsprop(0.1, **used_with).update(p, state, p)
 
 
+def test_a_schedule_refuses_the_state_of_a_constant_rate():
+    p = jnp.ones(2)
+    state, tx = rmsprop(0.1).init(p), rmsprop(optax.constant_schedule(0.1))
+    with pytest.raises(
+        TypeError, match="`rmsprop.update`.*ScaleBySchedule.*EmptyState"
+    ):
+        tx.update(p, state, p)
+
+
 def test_a_state_that_is_none_is_refused():
     p = jnp.ones(2)
     with pytest.raises(ValueError, match="`rmsprop.update`.*got .*NoneType"):

