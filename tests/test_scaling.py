@@ -36,9 +36,9 @@ def standard_promotion():
 
 
 def test_the_page_has_the_tables_that_are_computed():
-    assert (DOCS / "benchmarks" / "scaling.md").read_text() == scaling.tables()
+    assert (ROOT / "benchmarks" / "scaling.md").read_text() == scaling.tables()
     page = (DOCS / "scaling.md").read_text()
-    assert "{include} benchmarks/scaling.md" in page
+    assert "{include} ../benchmarks/scaling.md" in page
     rows = re.findall(r"^\| (.*) \| (\d) \| (\d) \| (.*) \|$", page, re.MULTILINE)
     assert [(int(p), int(g), eval(s)) for _, p, g, s in rows] == [
         tuple(storage) for storage in scaling.STORAGES.values()
@@ -47,7 +47,7 @@ def test_the_page_has_the_tables_that_are_computed():
 
 def test_what_was_measured_agrees():
     """The file that is committed, whole."""
-    found = json.loads((DOCS / "benchmarks" / "scaling.json").read_text())
+    found = json.loads((ROOT / "benchmarks" / "scaling.json").read_text())
     sizes = {key: scaling.size(model) for key, model in scaling.MODELS.items()}
     assert found["parameters"] == sizes
     cases = [(s, scheme) for s in scaling.STORAGES for scheme in scaling.SCHEMES]
@@ -85,7 +85,7 @@ def test_every_leaf_of_every_model_is_split_over_4096_devices(abstract_mesh):
             for name, shape in scaling.shapes(model).items()
         }
         whole = sharding.replicated(sharding.zero1_shardings(tx, params, abstract_mesh))
-        assert [name for name in whole if "count" not in name] == []
+        assert [name for name in whole if name != "0/step"] == []
 
 
 def test_a_trillion_parameters_are_lowered(abstract_mesh):
