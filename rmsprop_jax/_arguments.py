@@ -8,8 +8,9 @@ values of tracers are unknown, so only their kind is checked.
 
 import dataclasses
 import functools
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
@@ -21,6 +22,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NONFINITE = ("propagate", "hold")
+
+# The words of the frameworks for our arguments; other words are the same as ours.
+OURS = {
+    "lr": "learning_rate",
+    "step_size": "learning_rate",
+    "alpha": "decay",
+    "rho": "decay",
+    "gamma": "decay",
+    "beta2": "decay",
+    "epsilon": "eps",
+    "wc": "weight_decay",
+    "decoupled_decay": "decoupled_weight_decay",
+}
 
 
 class Range(NamedTuple):
@@ -169,21 +183,41 @@ def check_state(call: Call, state: Any, kind: type) -> None:
         )
 
 
-def cached(make: Callable[P, R]) -> Callable[P, R]:
+@dataclasses.dataclass(frozen=True)
+class Pasted:
+    """Words that calls of an original have, and that the signature here does not have.
+
+    Attributes:
+      also: other words for arguments in the signature.
+      inert: words that do not change the updates.
+      refused: words that change them: the value without effect, which is taken, and
+        what to do instead of another.
+    """
+
+    also: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    inert: Collection[str] = ()
+    refused: Mapping[str, tuple[Any, str]] = dataclasses.field(default_factory=dict)
+
+
+def cached(make: Callable[P, R], pasted: Pasted | None = None) -> Callable[P, R]:
     """Return the same transformation for the same arguments, if these can be hashed.
 
     An optax transformation is a pair of closures, equal only to itself: without this
-    `jax.jit` would compile again for each new one.
+    `jax.jit` would compile again for each new one. A call that does not fit the
+    signature is refused with the word that does.
     """
     remembered = functools.lru_cache(typed=True)(make)
+    signature, pasted = inspect.signature(make), pasted or Pasted()
+    call = Call(".".join([*make.__module__.split(".")[1:-1], make.__name__]))
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> R:
+        words: Any = _fitting(call, signature, pasted, args, kwargs)
         try:
-            hash((args, tuple(kwargs.items())))
+            hash((args, tuple(words.items())))
         except TypeError:  # an array, or a mask
-            return make(*args, **kwargs)
-        return remembered(*args, **kwargs)
+            return make(*args, **words)
+        return remembered(*args, **words)
 
     return made
 
@@ -191,6 +225,61 @@ def cached(make: Callable[P, R]) -> Callable[P, R]:
 def is_traced(value: Any) -> bool:
     """Tell whether the value of a number is unknown until the program runs."""
     return isinstance(value, Tracer)
+
+
+def _fitting(
+    call: Call,
+    signature: inspect.Signature,
+    pasted: Pasted,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the keywords of a call in the words of the signature."""
+    if _are_parameters(args) or {"params", "parameters", "var_list"} & {*kwargs}:
+        raise TypeError(
+            f"`{call}(params, ...)`: leave the parameters out; `init(params)` of the "
+            "result takes them."
+        )
+    fitting = {}
+    for word, value in kwargs.items():
+        if word in pasted.refused:
+            _check_without_effect(call, word, value, *pasted.refused[word])
+        elif word not in pasted.inert:
+            fitting[pasted.also.get(word, word)] = value
+            if pasted.also.get(word) in kwargs:
+                given = call.given(**{word: ..., pasted.also[word]: ...})
+                raise TypeError(f"{given}: the two are one argument. Pass one of them.")
+    for word in fitting:
+        if word not in signature.parameters:
+            raise TypeError(_unknown(call, word, signature.parameters))
+    try:
+        signature.bind(*args, **fitting)
+    except TypeError as error:
+        there = ", ".join(f"`{word}`" for word in signature.parameters)
+        raise TypeError(f"`{call}(...)`: {error}. Its arguments are {there}.") from None
+    return fitting
+
+
+def _are_parameters(args: tuple[Any, ...]) -> bool:
+    kinds = list | Mapping | Iterator
+    return bool(args) and (isinstance(args[0], kinds) or type(args[0]) is tuple)
+
+
+def _check_without_effect(
+    call: Call, word: str, value: Any, without_effect: Any, instead: str
+) -> None:
+    known = value is None or isinstance(value, bool | int | float)
+    if not (known and value in (None, without_effect)):
+        raise TypeError(f"`{call}` has no argument `{word}`. {instead}")
+
+
+def _unknown(call: Call, word: str, parameters: Collection[str]) -> str:
+    meaning = OURS.get(word, word)
+    for theirs in parameters:
+        if OURS.get(theirs, theirs) == meaning:
+            return f"`{call}` has no argument `{word}`; its word is `{theirs}`."
+    there = ", ".join(f"`{theirs}`" for theirs in parameters)
+    return f"`{call}` has no argument `{word}`. Its arguments are {there}."
 
 
 def _range(name: str) -> Range:
