@@ -114,11 +114,11 @@ def measure_dense(run: Run, rounds: int, between: int = 24) -> dict[str, Any]:
         run.seconds.clear()
         for _ in range(2 + rounds):
             table, state = run.carry
-            dense.carry[:] = [table, RMSPropState(state.count, state.s, None)]
+            dense.carry[:] = [table, RMSPropState(state.step, state.s, None)]
             del table
             dense.time(*batch())
             table, moments = dense.carry
-            run.carry[:] = [table, state._replace(count=moments.count, s=moments.s)]
+            run.carry[:] = [table, state._replace(step=moments.step, s=moments.s)]
             del table
             for _ in range(between):
                 run.time(*draw(rng, SIZES[-1]))

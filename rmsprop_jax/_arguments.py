@@ -216,7 +216,7 @@ def cached(make: Callable[P, R], pasted: Pasted | None = None) -> Callable[P, R]
         try:
             hash((args, tuple(words.items())))
         except TypeError:  # an array, or a mask
-            return make(*args, **words)
+            return make(*args, **words)  # pyright: ignore
         return remembered(*args, **words)
 
     return made

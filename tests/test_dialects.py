@@ -25,38 +25,41 @@ from replay import (
     replay,
 )
 
-from rmsprop_jax import dialects, rmsprop
-from rmsprop_jax._arguments import Call
+from rmsprop_jax import dialects, rmsprop, scale_by_rmsprop
+from rmsprop_jax._arguments import OURS, Call
 from rmsprop_jax.dialects import __main__ as command
 from rmsprop_jax.dialects import _compare
 from rmsprop_jax.dialects._clipping import clip_by_global_norm, clip_by_variable_norm
-from rmsprop_jax.dialects._complex_pairs import ComplexParts, as_pairs
-from rmsprop_jax.dialects._dialect import DIALECTS, NOT_RUN, OURS
+from rmsprop_jax.dialects._complex_pairs import as_pairs
+from rmsprop_jax.dialects._dialect import DIALECTS, NOT_RUN
 
 KEPT = "storage='float32', nonfinite='propagate', seed=0"
 # From the constructors of the frameworks, and the sources of those that have none.
 SIGNATURES = {
     "torch": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, momentum=0, "
-    "centered=False, *, maximize=False",
+    "centered=False, *, maximize=False, weight_decay_mask=None",
     "tensorflow1": "learning_rate, decay=0.9, momentum=0.0, epsilon=1e-10, *, "
     "centered=False",
     "keras": "learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-07, "
     "centered=False, *, weight_decay=None, clipnorm=None, clipvalue=None, "
-    "global_clipnorm=None",
+    "global_clipnorm=None, weight_decay_mask=None",
     "keras_legacy": "learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-07, "
-    "centered=False, *",
+    "centered=False, *, time_decay=0.0, clipnorm=None, clipvalue=None, "
+    "global_clipnorm=None",
     "timm": "lr=0.01, alpha=0.9, eps=1e-10, weight_decay=0, momentum=0.0, "
-    "centered=False, decoupled_decay=False, *, lr_in_momentum=True",
+    "centered=False, decoupled_decay=False, *, lr_in_momentum=True, "
+    "weight_decay_mask=None",
     "stable_baselines3": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, momentum=0, "
-    "centered=False, *",
+    "centered=False, *, weight_decay_mask=None",
     "jax_example_libraries": "step_size, gamma=0.9, eps=1e-08, momentum=None, *",
     "sonnet": "learning_rate, decay=0.9, momentum=0.0, epsilon=1e-10, "
     "centered=False, *",
     "flax_legacy": "learning_rate, beta2=0.9, eps=1e-08, centered=False, *",
-    "bitsandbytes": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, *",
+    "bitsandbytes": "lr=0.01, alpha=0.99, eps=1e-08, weight_decay=0, *, "
+    "weight_decay_mask=None",
     "mlx": "learning_rate, alpha=0.99, eps=1e-08, *",
     "paddle": "learning_rate, rho=0.95, epsilon=1e-06, momentum=0.0, "
-    "centered=False, *, weight_decay=None",
+    "centered=False, *, weight_decay=None, weight_decay_mask=None",
     "dqn": "lr=0.00025, decay=0.95, eps=0.01, wc=0, *",
     "graves": "lr=0.0001, alpha=0.95, momentum=0.9, eps=0.0001, *",
     "hinton": "learning_rate, decay=0.9, *",
@@ -127,7 +130,8 @@ def numbers(name):
     return {
         word: 0.1 if parameter.default is parameter.empty else parameter.default
         for word, parameter in signature.items()
-        if not isinstance(parameter.default, bool | str) and word != "seed"
+        if not isinstance(parameter.default, bool | str)
+        and word not in ("seed", "weight_decay_mask")
     }
 
 
@@ -183,7 +187,7 @@ def test_every_dialect_is_public_and_has_facts():
         name
         for name, value in vars(dialects).items()
         if not (inspect.ismodule(value) or name.startswith("_"))
-    }
+    } - {"ComplexParts"}
     assert public == set(DIALECTS) == set(SIGNATURES)
     assert all(DIALECTS[name].function is vars(dialects)[name] for name in public)
 
@@ -244,8 +248,13 @@ def test_keras_legacy_has_two_rules():
     np.testing.assert_allclose(first_step(0.0), outside, rtol=1e-6)
     np.testing.assert_allclose(first_step(np.float32(0)), outside, rtol=1e-6)
     np.testing.assert_allclose(first_step(0.5), inside, rtol=1e-6)
-    np.testing.assert_allclose(first_step(jnp.array(0.0)), inside, rtol=1e-6)
 
+    match = r"^`dialects.keras_legacy\(momentum=...\)` must be a Python .*static_args"
+    for momentum in (jnp.array(0.0), jnp.array(0.5)):
+        with pytest.raises(TypeError, match=match):
+            first_step(momentum)
+    with pytest.raises(TypeError, match=match):
+        optax.inject_hyperparams(dialects.keras_legacy)(1.0).init(p)
     make_injected = optax.inject_hyperparams(dialects.keras_legacy, ("momentum",))
     tx = make_injected(1.0, epsilon=1e-3)
     step = tx.update(g, tx.init(p), p)[0]
@@ -280,8 +289,9 @@ def test_every_number_may_be_injected():
         given = {word: x for word, x in numbers(name).items() if x is not None}
         given |= {word: 0.5 for word in given if word == "momentum"}
         plain = getattr(dialects, name)
-        injected = optax.inject_hyperparams(plain)(**given)
-        assert set(given) <= set(injected.init(start).hyperparams)
+        static = ["momentum"] if name == "keras_legacy" else []
+        injected = optax.inject_hyperparams(plain, static)(**given)
+        assert set(given) - {*static} <= set(injected.init(start).hyperparams)
         pairs[name] = injected, plain(**given)
     ends = once(
         lambda: {name: [walk(tx, start, g) for tx in pairs[name]] for name in NAMES}
@@ -291,7 +301,7 @@ def test_every_number_may_be_injected():
 
 
 def test_traced_momentum_keeps_a_buffer_and_changes_nothing():
-    """But for `keras_legacy`, where an array is another rule."""
+    """But `keras_legacy` refuses it."""
     g = jnp.asarray(gradients(steps=6), jnp.float32)
     start = jnp.linspace(-1, 1, 7)
 
@@ -364,6 +374,7 @@ def test_a_schedule_for_a_number_names_the_way():
         for name in NAMES
         for word in numbers(name)
         if OURS.get(word, word) != "learning_rate"
+        and (name, word) != ("keras_legacy", "momentum")
     ]
     given = [
         f"({name!r}, {{{first_word(name)!r}: 0.1, {word!r}: schedule}})"
@@ -380,7 +391,8 @@ def test_none_and_flags_that_are_not_booleans_are_refused_by_name():
     calls, expected = [], []
     for name in NAMES:
         for word, parameter in DIALECTS[name].parameters.items():
-            wrong = [None] if parameter.default is not None else []
+            meant = word == "epsilon" and DIALECTS[name].eps_of_none
+            wrong = [None] if parameter.default is not None and not meant else []
             if isinstance(parameter.default, bool):
                 wrong.append("yes")
             for value in wrong:
@@ -403,7 +415,8 @@ def test_strings_are_checked_in_the_words_of_the_dialect(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_that_injection_rounds_are_refused_at_init(name):
     word = next(word for word in numbers(name) if OURS.get(word, word) == "decay")
-    injected = optax.inject_hyperparams(getattr(dialects, name))
+    static = ["momentum"] if name == "keras_legacy" else []
+    injected = optax.inject_hyperparams(getattr(dialects, name), static)
     match = re.escape(f"`dialects.{name}({word}=...)` must lie in [0, 1); got 1.0") + (
         ".*hyperparam_dtype=jnp.float32"
     )
@@ -417,9 +430,178 @@ def test_keras_legacy_refuses_an_epsilon_of_zero():
         dialects.keras_legacy(epsilon=0)
 
 
-def test_bitsandbytes_has_no_momentum():
-    with pytest.raises(TypeError, match="momentum"):
-        dialects.bitsandbytes(momentum=0.9)
+@pytest.mark.parametrize("make", (dialects.keras, dialects.keras_legacy))
+def test_an_epsilon_of_none_is_that_of_the_backend(make):
+    g = jnp.full(3, 1e-8)
+    for momentum in (0.0, 0.9):
+        none, plain = make(momentum=momentum, epsilon=None), make(momentum=momentum)
+        want = plain.update(g, plain.init(g))[0]
+        np.testing.assert_array_equal(none.update(g, none.init(g))[0], want)
+
+
+RATE = {"learning_rate": 0.1}
+# A call as it stands in programs of a framework, and the same call here.
+PASTED = [
+    ("torch", {"lr": 0.1, "foreach": None, "capturable": True}, {"lr": 0.1}),
+    ("torch", {"fused": True, "differentiable": False}, {}),
+    ("tensorflow1", {"learning_rate": 0.1, "use_locking": True, "name": "a"}, RATE),
+    ("sonnet", {"learning_rate": 0.1, "name": "a"}, RATE),
+    ("timm", {"caution": False, "corrected_weight_decay": False}, {}),
+    ("bitsandbytes", {"momentum": 0, "centered": False, "optim_bits": 32}, {}),
+    ("paddle", {"learning_rate": 0.1, "grad_clip": None, "name": None}, RATE),
+    ("keras", {"lr": 0.1, "decay": 0.0, "epsilon": None, "name": "a"}, RATE),
+    ("keras", {"use_ema": False, "ema_momentum": 0.9, "jit_compile": True}, {}),
+    ("keras", {"loss_scale_factor": None, "gradient_accumulation_steps": None}, {}),
+    (
+        "keras_legacy",
+        {"lr": 0.1, "decay": 0.5, "name": "a"},
+        {**RATE, "time_decay": 0.5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "pasted", "plain"), PASTED)
+def test_words_of_other_versions_are_taken_where_their_meaning_is_known(
+    name, pasted, plain
+):
+    make = getattr(dialects, name)
+    want = make(**plain)
+    given = {k: x for k, x in pasted.items() if x is not None or k != "epsilon"}
+    assert make(**given) is want  # from the cache
+    make(**pasted)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "given", "message"),
+    [
+        (
+            "torch",
+            (),
+            {"decay": 0.9},
+            "` has no argument `decay`; its word is `alpha`.",
+        ),
+        ("torch", (), {"rho": 0.9}, "` has no argument `rho`; its word is `alpha`."),
+        (
+            "torch",
+            ([1],),
+            {"lr": 0.1},
+            "(params, ...)`: leave the parameters out; `ini",
+        ),
+        ("torch", (iter([1]), 0.1), {}, "(params, ...)`: leave the parameters out"),
+        ("timm", ({"w": 1},), {}, "(params, ...)`: leave the parameters out"),
+        ("paddle", (0.1,), {"parameters": [1]}, "(params, ...)`: leave the parameters"),
+        ("torch", (), {"params": [1]}, "(params, ...)`: leave the parameters out"),
+        (
+            "torch",
+            (),
+            {"warmup": 1},
+            "` has no argument `warmup`. Its arguments are `lr",
+        ),
+        (
+            "torch",
+            tuple(range(7)),
+            {},
+            "(...)`: too many positional arguments. Its arg",
+        ),
+        ("mlx", (), {}, "(...)`: missing a required argument: 'learning_rate'. Its"),
+        ("keras", (), {"decay": 0.1}, "` has no argument `decay`. Keras 3 ignores it."),
+        ("keras", (), {"use_ema": True}, "` has no argument `use_ema`. Average the"),
+        ("keras", (), {"eps": 1e-8}, "` has no argument `eps`; its word is `epsilon`."),
+        ("keras", (0.1,), {"lr": 0.1}, "(...)`: multiple values for argument 'learn"),
+        (
+            "bitsandbytes",
+            (),
+            {"momentum": 0.9},
+            "` has no argument `momentum`. The ori",
+        ),
+        ("bitsandbytes", (), {"optim_bits": 8}, "` has no argument `optim_bits`. For"),
+        ("timm", (), {"caution": True}, "` has no argument `caution`. Chain a"),
+        (
+            "timm",
+            (),
+            {"decoupled_weight_decay": True},
+            "its word is `decoupled_decay`.",
+        ),
+        ("paddle", (0.1,), {"grad_clip": 1}, "` has no argument `grad_clip`. Chain"),
+    ],
+)
+def test_other_words_are_refused_with_the_right_one(name, args, given, message):
+    with pytest.raises(TypeError, match=re.escape(message)) as caught:
+        getattr(dialects, name)(*args, **given)
+    assert str(caught.value).startswith(f"`dialects.{name}")
+
+
+def test_two_words_for_one_argument_are_refused():
+    match = r"^`dialects.keras\(lr=..., learning_rate=...\)`: the two are one argument."
+    with pytest.raises(TypeError, match=match):
+        dialects.keras(lr=0.1, learning_rate=0.1)
+
+
+def test_words_of_the_frameworks_are_refused_by_the_core_with_ours():
+    for make, word, ours in [
+        (rmsprop, "alpha", "decay"),
+        (rmsprop, "lr", "learning_rate"),
+        (scale_by_rmsprop, "rho", "decay"),
+        (scale_by_rmsprop, "epsilon", "eps"),
+    ]:
+        match = f"^`{make.__name__}` has no argument `{word}`; its word is `{ours}`.$"
+        with pytest.raises(TypeError, match=match):
+            make(**{word: 0.9})
+
+
+def test_keras_legacy_lowers_the_learning_rate_over_time():
+    g = jnp.asarray(gradients(steps=6), jnp.float32)
+    start = jnp.linspace(-1, 1, 7)
+
+    def rate(count):
+        return 0.1 / (1 + 0.5 * jnp.asarray(count, float))
+
+    injected = optax.inject_hyperparams(dialects.keras_legacy, "momentum")
+    txs = [
+        dialects.keras_legacy(rate),
+        dialects.keras_legacy(0.1, decay=0.5),
+        dialects.keras_legacy(lambda count: 0.1, decay=0.5),
+        injected(0.1, time_decay=0.5),
+    ]
+    want, *ends = once(lambda: [walk(tx, start, g) for tx in txs])
+    for end in ends:
+        np.testing.assert_allclose(end, want, rtol=1e-6, atol=1e-7)
+
+
+def test_keras_legacy_clips_by_value_before_a_norm():
+    g = jnp.array([30.0, 4.0, 0.0])
+    tx = dialects.keras_legacy(1.0, epsilon=1.0, clipvalue=3.0, clipnorm=1.0)
+    clipped = np.array([1.0, 1.0, 0.0]) / np.sqrt(2)
+    want = -clipped / (np.sqrt(0.1) * clipped + 1.0)
+    np.testing.assert_allclose(tx.update(g, tx.init(g))[0], want, rtol=1e-6)
+    match = r"^`dialects.keras_legacy\(clipnorm=1.0, global_clipnorm=1.0\)`: Keras cli"
+    with pytest.raises(ValueError, match=match):
+        dialects.keras_legacy(clipnorm=1.0, global_clipnorm=1.0)
+
+
+MASKED = [name for name in NAMES if "weight_decay_mask" in DIALECTS[name].parameters]
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_weight_decay_acts_where_the_mask_says(name):
+    p = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    masks = {"kernel": True, "bias": False}, lambda p: {"kernel": True, "bias": False}
+    plain, everywhere = make(name), make(name, weight_decay=0.5)
+    masked = [make(name, weight_decay=0.5, weight_decay_mask=mask) for mask in masks]
+    steps = once(
+        lambda: [tx.update(p, tx.init(p), p)[0] for tx in (plain, everywhere, *masked)]
+    )
+    for step in steps[2:]:
+        np.testing.assert_array_equal(step["kernel"], steps[1]["kernel"])
+        np.testing.assert_array_equal(step["bias"], steps[0]["bias"])
+    assert jnp.all(steps[0]["bias"] != steps[1]["bias"])
+    match = rf"^`dialects.{name}\(weight_decay_mask=.*has no effect without `weight_dec"
+    with pytest.raises(ValueError, match=match):
+        make(name, weight_decay_mask=masks[0])
+
+
+def test_the_frameworks_with_exclusions_have_masks():
+    assert MASKED == "torch keras timm stable_baselines3 bitsandbytes paddle".split()
 
 
 def test_keras_clips_in_one_way_only():
@@ -488,10 +670,10 @@ class TestComplex:
         tx = dialects.torch()
         state = tx.init(self.p)
         s = optax.tree_utils.tree_get(state, "s")
-        assert isinstance(s["z"], ComplexParts)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), s["z"]) == ComplexParts(
-            *[((2,), jnp.float32)] * 2
-        )
+        assert isinstance(s["z"], dialects.ComplexParts)
+        assert jax.tree.map(
+            lambda x: (x.shape, x.dtype), s["z"]
+        ) == dialects.ComplexParts(*[((2,), jnp.float32)] * 2)
         updates, after = jax.jit(tx.update)(self.p, state, self.p)
         assert jax.tree.structure(after) == jax.tree.structure(state)
         expected = -0.01 / np.sqrt(0.01) * np.array([1 + 1j, 1 - 1j])
@@ -511,6 +693,21 @@ class TestComplex:
         assert jax.tree.structure(tx.init(p)) == jax.tree.structure(inner.init(p))
         updates, _ = tx.update(p, tx.init(p), p, unknown=1)
         assert updates["none"] is None
+
+    def test_a_mask_sees_leaves_in_one_piece(self):
+        def mask(params):
+            return jax.tree.map(lambda x: jnp.iscomplexobj(x), params)
+
+        tx = dialects.torch(weight_decay=0.5, weight_decay_mask=mask)
+        none, everywhere = dialects.torch(), dialects.torch(weight_decay=0.5)
+        steps = [x.update(self.p, x.init(self.p), self.p)[0] for x in (tx, everywhere)]
+        np.testing.assert_array_equal(steps[0]["z"], steps[1]["z"])
+        plain = none.update(self.p, none.init(self.p), self.p)[0]
+        np.testing.assert_array_equal(steps[0]["x"], plain["x"])
+        shapes = jax.eval_shape(lambda: self.p)
+        assert jax.tree.structure(tx.init(shapes)) == jax.tree.structure(
+            tx.init(self.p)
+        )
 
     def test_shapes_alone_can_be_initialized(self):
         shapes = jax.eval_shape(lambda: self.p)

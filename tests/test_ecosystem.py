@@ -1,5 +1,10 @@
-"""The optimizer inside the libraries that people use it with."""
+"""The optimizer inside the libraries that people use it with.
 
+By default in one byte of storage, which asks most of a library, and in the wrappers of
+optax that `test_conformance.py` does not compare; the long tests do the rest.
+"""
+
+import functools
 import pickle
 import subprocess
 import sys
@@ -33,8 +38,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # haiku uses what JAX deprecates
     import haiku
 
+
+def late(values, *soon):
+    """Leave to the long tests all values but some."""
+    return [x if x in soon else pytest.param(x, marks=pytest.mark.long) for x in values]
+
+
 STORAGES = ("float32", "bfloat16", "uint8")
-every_storage = pytest.mark.parametrize("storage", STORAGES)
+every_storage = pytest.mark.parametrize("storage", late(STORAGES, "uint8"))
 X = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
 Y = np.tanh(X @ np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2))
 PARAMS = {"w": jnp.asarray(X[:6, :2] / 3), "b": jnp.zeros(2)}
@@ -42,7 +53,7 @@ PARAMS = {"w": jnp.asarray(X[:6, :2] / 3), "b": jnp.zeros(2)}
 
 @pytest.fixture(autouse=True)
 def as_users_have_it():
-    """Neither optax's wrappers nor Flax's layers are written for strict promotion."""
+    """Promote as users do: optax and Flax are not written for strict promotion."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -52,7 +63,7 @@ def loss(params, x=X, y=Y):
 
 
 def train(tx, params=PARAMS, steps=12, **extra):
-    """Give the parameters after each step, and the last state."""
+    """Return the parameters after each step, and the last state."""
 
     @quick_jit
     def step(params, state, part):
@@ -101,9 +112,12 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+SOON = ("alone", "MultiSteps", "apply_if_finite", "conditionally", "freeze")
+
+
+@pytest.mark.parametrize("wrapper", late(WRAPPERS, *SOON))
 def test_inside_a_wrapper_of_optax_it_is_the_optimizer_of_optax(wrapper):
-    """In float32 the two are the same algorithm, and so is anything around them."""
+    """In float32 both are the same algorithm, and so is anything around them."""
     wrap = WRAPPERS[wrapper]
     want, _ = train(wrap(optax.rmsprop(0.01, momentum=0.9)))
     got, _ = train(wrap(rmsprop(0.01, momentum=0.9)))
@@ -117,10 +131,14 @@ def test_lookahead():
         tx = optax.lookahead(tx, sync_period=3, slow_step_size=0.5)
         params = optax.LookaheadParams.init_synced(PARAMS)
         state = tx.init(params)
+
+        @quick_jit
+        def step(params, state):
+            u, state = tx.update(jax.grad(loss)(params.fast), state, params)
+            return optax.apply_updates(params, u), state
+
         for _ in range(7):
-            g = jax.grad(loss)(params.fast)
-            u, state = tx.update(g, state, params)
-            params = optax.apply_updates(params, u)
+            params, state = step(params, state)
         return params
 
     want, got = follow(optax.rmsprop(0.01)), follow(rmsprop(0.01))
@@ -142,22 +160,23 @@ def test_multi_steps_moves_by_the_mean(storage):
     tx = rmsprop(0.01, storage=storage)
     many = optax.MultiSteps(tx, 4)
     gs = [jax.tree.map(lambda x, k=k: x * 0 + k + 1.0, PARAMS) for k in range(4)]
-    state = many.init(PARAMS)
+    state, update = many.init(PARAMS), jax.jit(many.update)
     for g in gs[:3]:
-        u, state = many.update(g, state, PARAMS)
+        u, state = update(g, state, PARAMS)
         chex.assert_trees_all_equal(u, jax.tree.map(jnp.zeros_like, u))
-    u, _ = many.update(gs[3], state, PARAMS)
+    u, _ = update(gs[3], state, PARAMS)
     mean = jax.tree.map(lambda *x: sum(x) / 4, *gs)
-    want, _ = tx.update(mean, tx.init(PARAMS), PARAMS)
+    want, _ = jax.jit(tx.update)(mean, tx.init(PARAMS), PARAMS)
     chex.assert_trees_all_close(u, want, rtol=1e-6)
 
 
 @every_storage
 def test_apply_if_finite_leaves_the_state_alone(storage):
     tx = optax.apply_if_finite(rmsprop(0.01, momentum=0.9, storage=storage), 3)
-    _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    update = jax.jit(tx.update)
+    _, state = update(PARAMS, tx.init(PARAMS), PARAMS)
     bad = jax.tree.map(lambda x: x * jnp.nan, PARAMS)
-    u, after = tx.update(bad, state, PARAMS)
+    u, after = update(bad, state, PARAMS)
     chex.assert_trees_all_equal(u, jax.tree.map(jnp.zeros_like, u))
     chex.assert_trees_all_equal(after.inner_state, state.inner_state)
 
@@ -262,9 +281,9 @@ def test_optimistix(storage):
     assert float(loss(found.value)) < 0.5 * float(loss(PARAMS))
 
 
-@pytest.mark.parametrize("dtype", (jnp.float32, jnp.bfloat16))
+@pytest.mark.parametrize("dtype", late((jnp.float32, jnp.bfloat16), jnp.bfloat16))
 def test_all_numbers_injected(dtype):
-    """Read and set between steps, in float32 for bfloat16 parameters too."""
+    """They are read and set between steps, as float32 for bfloat16 parameters too."""
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     schedule = optax.linear_schedule(0.01, 0.001, 10)
     numbers = dict(decay=0.999, eps=1e-6, momentum=0.9, weight_decay=0.01)
@@ -309,14 +328,16 @@ def test_equal_arguments_give_equal_transformations():
     assert rmsprop(jnp.asarray(0.1)) != rmsprop(jnp.asarray(0.1))
 
 
-@every_storage
+@pytest.mark.parametrize("storage", STORAGES)
 def test_tree_get_set_and_map_params(storage):
-    tx = optax.chain(
-        optax.clip(1.0), rmsprop(0.1, centered=True, momentum=0.9, storage=storage)
-    )
+    schedule = optax.constant_schedule(0.1)
+    options = dict(centered=True, momentum=0.9)
+    tx = optax.chain(optax.clip(1.0), rmsprop(schedule, **options, storage=storage))
     state = tx.init(PARAMS)
-    for name in ("count", "s", "m", "trace"):
+    for name in ("s", "m", "trace"):
         assert optax.tree.get(state, name) is not None
+    theirs = optax.rmsprop(schedule, **options).init(PARAMS)
+    assert optax.tree.get(state, "count") == optax.tree.get(theirs, "count")
     again = optax.tree.set(state, count=jnp.asarray(7, jnp.int32))
     assert int(optax.tree.get(again, "count")) == 7
     specs = {"w": "rows", "b": "none"}
@@ -368,7 +389,7 @@ def test_a_sweep_of_64_learning_rates_in_one_jit(storage):
     np.testing.assert_allclose(ends[best], jax.jit(end)(rates[best]), rtol=2e-2)
 
 
-@pytest.mark.parametrize("rematerialized", (False, True))
+@pytest.mark.parametrize("rematerialized", late((False, True), True))
 def test_the_learning_rate_is_learned_through_twenty_steps(rematerialized):
     def end(log_rate):
         tx = rmsprop(jnp.exp(log_rate), momentum=0.9)
@@ -389,10 +410,12 @@ def test_the_learning_rate_is_learned_through_twenty_steps(rematerialized):
         log_rate = log_rate - 0.5 * jnp.sign(slope)
         values.append(float(value))
     assert values[-1] < 0.7 * values[0]
-    difference = (end(log_rate + 1e-2) - end(log_rate - 1e-2)) / 2e-2
-    np.testing.assert_allclose(both(log_rate)[1], difference, rtol=0.05, atol=1e-3)
+    high, low = (both(log_rate + x)[0] for x in (1e-2, -1e-2))
+    slope, difference = both(log_rate)[1], (high - low) / 2e-2
+    np.testing.assert_allclose(slope, difference, rtol=0.05, atol=1e-3)
 
 
+@functools.cache
 def states(storage):
     """A chained, masked and scheduled optimizer, some way into its run."""
     tx = optax.chain(
@@ -437,7 +460,7 @@ def by_pickle(state, params, like, folder):
 @every_storage
 @pytest.mark.parametrize("way", (by_orbax, by_flax, by_pickle))
 def test_a_saved_state_is_restored_as_it_was(way, storage, tmp_path):
-    """NamedTuples and dtypes kept; the run goes on bit for bit, and donates."""
+    """With its classes and dtypes; the run continues bit for bit, and donates."""
     tx, params, state = states(storage)
     restored = way(state, params, tx.init(params), tmp_path)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
@@ -451,6 +474,7 @@ def test_a_saved_state_is_restored_as_it_was(way, storage, tmp_path):
     assert kept and all(x.is_deleted() for x in kept)
 
 
+@pytest.mark.long
 def test_a_transformation_is_cloudpickled():
     """From another process, with its options."""
     code = (

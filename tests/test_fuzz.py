@@ -100,7 +100,6 @@ def follow(tree, options, sequence, seed):
     tx = rmsprop(0.01, **options)
     params = jax.tree.unflatten(treedef, [jnp.asarray(x) for x in start])
     state = tx.init(params)
-    update = jax.jit(tx.update)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     history = []
     for operation in sequence:
@@ -112,7 +111,7 @@ def follow(tree, options, sequence, seed):
             continue
         made = [gradient(rng, operation, *leaf) for leaf in found]
         gs = jax.tree.unflatten(treedef, [jnp.asarray(g) for g, _ in made])
-        updates, state = update(gs, state, params)
+        updates, state = tx.update(gs, state, params)
         assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
         assert [u.dtype for u in jax.tree.leaves(updates)] == wide
         params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)

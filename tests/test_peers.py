@@ -1,7 +1,7 @@
 """The recorders run again, beside our dialects: `make test-peers`.
 
-Each script `golden/record_<name>.py` runs here as it stands, but for the writing of its
-file. A framework that is not installed is skipped.
+Each script `golden/record_<name>.py` runs here as it is, except that it writes no file.
+A framework that is not installed is skipped.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def lenient():
 
 
 def recorder(name, monkeypatch):
-    """Run a recording script up to what it would write."""
+    """Run a recording script, and return what it would write."""
     told = {}
     monkeypatch.setattr(problem, "record", lambda _, **rest: told.update(rest))
     try:

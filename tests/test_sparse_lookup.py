@@ -109,6 +109,22 @@ def test_what_is_no_lookup_is_refused():
         f(lambda table: 0.0, jnp.ones(3))
 
 
+def test_optimizers_and_states_that_do_not_fit_the_tables_are_refused():
+    given, tx = tables(), sparse.rmsprop(0.1)
+    states = {k: tx.init(x) for k, x in given.items()}
+
+    def f(tx, states):
+        return sparse.value_and_row_grad(loss, tx)(WEIGHTS, given, states, USERS, ITEMS)
+
+    name = "`sparse.value_and_row_grad"
+    with pytest.raises(ValueError, match=f"^{name}`: .* trees like the tables, .*user"):
+        f(tx, states["user"])
+    with pytest.raises(TypeError, match=rf"^{name}\(tx=...\)` must be a `SparseTr"):
+        f(dict.fromkeys(given, rmsprop(0.1)), states)
+    with pytest.raises(ValueError, match=f"^{name}`: the state does .* trace is N"):
+        f(sparse.rmsprop(0.1, momentum=0.9), states)
+
+
 def test_flax_embed_and_dense_layers_in_one_step():
     """The example of docs/large-tables.md, beside the same run with a dense table."""
     nnx = pytest.importorskip("flax.nnx")

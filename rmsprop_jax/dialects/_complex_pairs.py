@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._precision import real_dtype
+from .._rmsprop import Mask
 from .._trees import check_gradients, is_inexact
 
 
@@ -42,6 +43,13 @@ def as_pairs(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def of_whole_leaves(mask: Mask) -> Mask:
+    """Return a mask whose function, if it is one, gets complex leaves in one piece."""
+    if not callable(mask):
+        return mask
+    return lambda tree: mask(jax.tree.map(_from_pair, tree, is_leaf=_is_parts))
+
+
 def _to_pair(x: Any) -> Any:
     if not is_inexact(x) or not jnp.iscomplexobj(x):
         return x
@@ -52,6 +60,8 @@ def _to_pair(x: Any) -> Any:
 
 
 def _from_pair(x: Any) -> Any:
+    if _is_parts(x) and isinstance(x.real, jax.ShapeDtypeStruct):
+        return jax.eval_shape(lax.complex, x.real, x.imag)
     return lax.complex(x.real, x.imag) if _is_parts(x) else x
 
 

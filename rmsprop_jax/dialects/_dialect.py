@@ -16,25 +16,13 @@ import jax
 import numpy as np
 import optax
 
-from .._arguments import Call, cached
-from .._rmsprop import rmsprop_chain
+from .._arguments import OURS, Call, Pasted, cached, check_unused
+from .._rmsprop import Mask, rmsprop_chain
 from .._rule import Rule
-from ._complex_pairs import as_pairs
+from ._complex_pairs import as_pairs, of_whole_leaves
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The words of the frameworks for our arguments; other words are the same as ours.
-OURS = {
-    "lr": "learning_rate",
-    "step_size": "learning_rate",
-    "alpha": "decay",
-    "rho": "decay",
-    "gamma": "decay",
-    "beta2": "decay",
-    "epsilon": "eps",
-    "wc": "weight_decay",
-    "decoupled_decay": "decoupled_weight_decay",
-}
 OPTIONS = ("storage", "nonfinite", "seed")  # every dialect and every recipe has these
 NOT_RUN = "not run"
 
@@ -58,6 +46,7 @@ class Dialect:
       surprise: one sentence on what its users may not expect.
       complex_as_parts: whether the parts of a complex parameter are two parameters.
       eps_of_zero: what an eps of 0 means there.
+      eps_of_none: what an eps of None means there; None where that is an error.
     """
 
     function: Callable[..., optax.GradientTransformationExtraArgs]
@@ -73,6 +62,7 @@ class Dialect:
     surprise: str
     complex_as_parts: bool = False
     eps_of_zero: float = 0.0
+    eps_of_none: float | None = None
 
     @property
     def name(self) -> str:
@@ -108,11 +98,11 @@ Raises:
   ValueError, TypeError: for an argument outside its range or of the wrong kind."""
 
 
-def dialect(**facts: Any) -> Callable[[F], F]:
+def dialect(pasted: Pasted | None = None, **facts: Any) -> Callable[[F], F]:
     """Register a function under its name as the dialect with these facts."""
 
     def register(function: F) -> F:
-        made = cached(function)
+        made = cached(function, pasted)
         DIALECTS[function.__name__] = found = Dialect(made, **facts)
         made.__doc__ = complete_docstring(function, _RESULT, found.source)
         return made  # pyright: ignore
@@ -160,9 +150,8 @@ def build(
     `fixed` are arguments of ours that the dialect does not have.
     """
     facts = DIALECTS[name]
-    for word, value in arguments.items():
-        _refuse_none(facts, word, value)
-    given = {k: value for k, value in arguments.items() if k not in apart}
+    meant = {word: _meant(facts, word, value) for word, value in arguments.items()}
+    given = {k: value for k, value in meant.items() if k not in apart}
     ours = {OURS.get(word, word): value for word, value in given.items()}
     return build_for(facts.call, facts, first, **ours, **fixed)
 
@@ -178,6 +167,7 @@ def build_for(
     centered: bool | None = None,
     momentum: Any = None,
     weight_decay: Any = None,
+    weight_decay_mask: Mask = None,
     **others: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Make the transformation of a dialect from our arguments, in the words of `call`.
@@ -185,6 +175,12 @@ def build_for(
     `others` are arguments of `rmsprop_chain`, and replace those that the facts fix.
     """
     momentum, in_sqrt = none_if_zero(momentum), facts.eps_in_sqrt
+    weight_decay = none_if_zero(weight_decay)
+    if weight_decay is None:
+        needed = call.word("weight_decay")
+        check_unused(call, needed, weight_decay_mask=weight_decay_mask)
+    if facts.complex_as_parts:
+        weight_decay_mask = of_whole_leaves(weight_decay_mask)
     if in_sqrt is None:
         in_sqrt = momentum is not None
     if centered is None:
@@ -199,7 +195,8 @@ def build_for(
         learning_rate,
         Rule(decay, eps, in_sqrt, centered, bias_correction=False),
         momentum=momentum,
-        weight_decay=none_if_zero(weight_decay),
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
         first=first,
         **{**fixed, **others},
     )
@@ -212,10 +209,14 @@ def none_if_zero(number: Any) -> Any:
     return None if known and number == 0 else number
 
 
-def _refuse_none(facts: Dialect, word: str, value: Any) -> None:
+def _meant(facts: Dialect, word: str, value: Any) -> Any:
+    """Return what a value means in the framework; refuse a None without a meaning."""
+    if value is None and word == facts.call.word("eps") and facts.eps_of_none:
+        return facts.eps_of_none
     default = facts.parameters[word].default
     if value is None and default not in (None, inspect.Parameter.empty):
         raise TypeError(
             f"{facts.call.given(**{word: ...})} must not be None. Leave it out for the "
             f"default, {default!r}."
         )
+    return value

@@ -3,7 +3,8 @@
 import optax
 from jax.typing import ArrayLike
 
-from .._rmsprop import ScalarOrSchedule
+from .._arguments import Pasted
+from .._rmsprop import Mask, ScalarOrSchedule
 from .._storage import Format
 from ._dialect import build, dialect
 
@@ -140,6 +141,13 @@ def mlx(
     verified="run: PaddlePaddle 3.3.1 (CPU)",
     surprise="its documentation says Nesterov momentum, and its kernel computes plain "
     "momentum; `epsilon` comes before `momentum`",
+    pasted=Pasted(
+        inert=("name",),
+        refused={
+            "grad_clip": (None, "Chain the clipping of optax before it."),
+            "regularization": (None, "Pass the number as `weight_decay`."),
+        },
+    ),
 )
 def paddle(
     learning_rate: ScalarOrSchedule,
@@ -149,6 +157,7 @@ def paddle(
     centered: bool = False,
     *,
     weight_decay: ArrayLike | None = None,
+    weight_decay_mask: Mask = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
@@ -170,6 +179,6 @@ def paddle(
       centered: whether to divide by the standard deviation of the gradient.
       weight_decay: coupled weight decay, >= 0, as PaddlePaddle's `L2Decay`; None for
         none.
-      storage, nonfinite, seed: as in `rmsprop`.
+      weight_decay_mask, storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("paddle", locals())

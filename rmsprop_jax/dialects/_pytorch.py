@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from .._arguments import check_flags
-from .._rmsprop import ScalarOrSchedule
+from .._arguments import Pasted, check_flags
+from .._rmsprop import Mask, ScalarOrSchedule
 from .._storage import Format
 from ._clipping import map_gradients
 from ._dialect import DIALECTS, build, dialect
@@ -24,6 +24,7 @@ from ._dialect import DIALECTS, build, dialect
     surprise="the buffer accumulates directions, so a new learning rate acts on "
     "the whole buffer at once; the two parts of a complex number are two parameters",
     complex_as_parts=True,
+    pasted=Pasted(inert=("foreach", "fused", "capturable", "differentiable")),
 )
 def torch(
     lr: ScalarOrSchedule = 1e-2,
@@ -34,6 +35,7 @@ def torch(
     centered: bool = False,
     *,
     maximize: bool = False,
+    weight_decay_mask: Mask = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
@@ -56,7 +58,7 @@ def torch(
       momentum: weight of the past in the buffer, in [0, 1).
       centered: whether to divide by the standard deviation of the gradient.
       maximize: whether to go up the gradient; weight decay shrinks parameters still.
-      storage, nonfinite, seed: as in `rmsprop`.
+      weight_decay_mask, storage, nonfinite, seed: as in `rmsprop`.
 
     Example:
       >>> import jax.numpy as jnp, optax, rmsprop_jax
@@ -85,6 +87,12 @@ def torch(
     verified="run: timm 1.0.31",
     surprise="TensorFlow's rule with PyTorch's argument names; `lr_in_momentum=False` "
     "selects PyTorch's momentum",
+    pasted=Pasted(
+        refused={
+            "corrected_weight_decay": (False, "Use `decoupled_decay` as it is."),
+            "caution": (False, "Chain a transformation that masks updates after it."),
+        }
+    ),
 )
 def timm(
     lr: ScalarOrSchedule = 1e-2,
@@ -96,6 +104,7 @@ def timm(
     decoupled_decay: bool = False,
     *,
     lr_in_momentum: bool = True,
+    weight_decay_mask: Mask = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
@@ -121,7 +130,7 @@ def timm(
       decoupled_decay: whether weight decay acts on the parameter instead of on the
         gradient.
       lr_in_momentum: whether the buffer accumulates steps or directions.
-      storage, nonfinite, seed: as in `rmsprop`.
+      weight_decay_mask, storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("timm", locals())
 
@@ -147,6 +156,7 @@ def stable_baselines3(
     momentum: ArrayLike = 0,
     centered: bool = False,
     *,
+    weight_decay_mask: Mask = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
@@ -167,7 +177,7 @@ def stable_baselines3(
       weight_decay: coupled weight decay, >= 0.
       momentum: weight of the past in the buffer, in [0, 1).
       centered: whether to divide by the standard deviation of the gradient.
-      storage, nonfinite, seed: as in `rmsprop`.
+      weight_decay_mask, storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("stable_baselines3", locals())
 
@@ -184,6 +194,18 @@ def stable_baselines3(
     "bitsandbytes/backends/cpu/ops.py",
     verified="run: bitsandbytes 0.50.2 (CPU)",
     surprise="its `momentum` argument is accepted and has no effect",
+    pasted=Pasted(
+        inert=("args", "min_8bit_size", "block_wise"),
+        refused={
+            "momentum": (
+                0,
+                "The original ignores it. Leave it out, or use `dialects.torch`.",
+            ),
+            "centered": (False, "The original refuses it. Use `dialects.torch`."),
+            "optim_bits": (32, 'For a state in 8 bits pass `storage="uint8"`.'),
+            "percentile_clipping": (100, "Clip the gradients before it."),
+        },
+    ),
 )
 def bitsandbytes(
     lr: ScalarOrSchedule = 1e-2,
@@ -191,6 +213,7 @@ def bitsandbytes(
     eps: ArrayLike = 1e-8,
     weight_decay: ArrayLike = 0,
     *,
+    weight_decay_mask: Mask = None,
     storage: str | Format = "float32",
     nonfinite: str = "propagate",
     seed: ArrayLike = 0,
@@ -209,6 +232,6 @@ def bitsandbytes(
       alpha: decay of the second moment, in [0, 1).
       eps: added to the root, >= 0, in the unit of |g|.
       weight_decay: coupled weight decay, >= 0.
-      storage, nonfinite, seed: as in `rmsprop`.
+      weight_decay_mask, storage, nonfinite, seed: as in `rmsprop`.
     """
     return build("bitsandbytes", locals())

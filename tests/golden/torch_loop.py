@@ -32,7 +32,10 @@ def import_alone(module):
     that the rest needs, is left out.
     """
     packages = module.split(".")[:-1]
-    location = importlib.util.find_spec(packages[0]).submodule_search_locations[0]
+    spec = importlib.util.find_spec(packages[0])
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {packages[0]!r}", name=packages[0])
+    location = spec.submodule_search_locations[0]
     for depth in range(len(packages)):
         name = ".".join(packages[: depth + 1])
         stand_in = types.ModuleType(name)
