@@ -32,3 +32,18 @@ def x64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects what is marked as long
+def pytest_collection_modifyitems(items):
+    """Keep as many rows of a test as `rows` says, spread over them; mark the others."""
+    tests = {}
+    for item in items:
+        if marker := item.get_closest_marker("rows"):
+            tests.setdefault(item.function, (marker.args[0], []))[1].append(item)
+    for count, rows in tests.values():
+        last = len(rows) - 1
+        kept = {round(k * last / max(count - 1, 1)) for k in range(count)}
+        for k, item in enumerate(rows):
+            if k not in kept:
+                item.add_marker(pytest.mark.long)

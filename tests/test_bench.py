@@ -45,6 +45,7 @@ def check(name, contender):
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.rows(8)
 def test_contenders_move_as_they_should(name):
     with jax.numpy_dtype_promotion("standard"):
         check(name, CONTENDERS[name])

@@ -69,6 +69,7 @@ def test_nearest_bfloat16_is_a_cast(moments):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
+@pytest.mark.rows(4)
 def test_an_optimizer_takes_each(name, moments):
     tx = rmsprop_jax.scale_by_rmsprop(storage=formats.FORMATS[name])
     u, state = jax.jit(tx.update)(moments, tx.init(moments))

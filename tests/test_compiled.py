@@ -109,6 +109,7 @@ def test_float32_temporaries_of_narrow_storage(dtype, make, wide, temporary):
 
 
 @pytest.mark.parametrize("storage", ("bfloat16", "uint8"))
+@pytest.mark.rows(1)
 def test_narrow_storage_copies_a_few_leaves_at_a_time(storage):
     """What was stored is copied before it is overwritten; with 32 leaves not all."""
     program, kept = compiled(rmsprop(1e-3, storage=storage), leaves=32)
@@ -140,6 +141,7 @@ def test_a_leaf_with_a_number_of_its_own_shows():
 
 @pytest.mark.parametrize("spec", (("x",), ("x", "y"), (("y", "x"), None)), ids=str)
 @pytest.mark.parametrize("storage", ("float32", "bfloat16", "uint8"))
+@pytest.mark.rows(3)
 def test_an_update_of_sharded_leaves_has_no_collective(storage, spec):
     mesh = jax.make_mesh((4, 2), ("x", "y"))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))

@@ -49,6 +49,7 @@ def eager(tx, *gs):
 
 @pytest.mark.parametrize("decay, before, after", ((0.9, 130, 200), (0.99, 1085, 1500)))
 @pytest.mark.parametrize("eps_in_sqrt", (True, False))
+@pytest.mark.rows(1)
 def test_d1_centered_float32_constant_gradient(eps_in_sqrt, decay, before, after):
     options = dict(decay=decay, centered=True, eps_in_sqrt=eps_in_sqrt)
     theirs, ours = (

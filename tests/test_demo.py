@@ -134,6 +134,7 @@ def test_interrupt_leaves_what_was_finished(
     assert drawn(out) == ["RMSProp"]
 
 
+@pytest.mark.long
 def test_interrupt_before_anything_was_finished(tmp_path):
     """In a process of its own, in which SIGINT arrives while JAX compiles."""
     out = tmp_path / "digits.png"

@@ -241,6 +241,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.rows(3)
 def test_the_state_is_found(name):
     tx = CHAINS[name]()
     params = {"a": jnp.array([1.0, 2.0, 4.0]), "b": jnp.ones((2, 2))}
@@ -293,6 +294,7 @@ def test_leaves_that_are_none_and_a_lone_array():
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "bfloat16", "float16"])
+@pytest.mark.rows(2)
 def test_dtypes(dtype):
     g = np.array([3.0, -4.0, 0.5])
     g, _, state = run(rmsprop(RATE, decay=0.0, centered=False), [g], dtype)
@@ -368,6 +370,7 @@ explicit = pytest.mark.skipif(
         pytest.param(AxisType.Explicit, full_summary, marks=explicit),
     ],
 )
+@pytest.mark.rows(1)
 def test_a_mesh_changes_nothing(kind, summarize):
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
 

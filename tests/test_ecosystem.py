@@ -116,6 +116,7 @@ SOON = ("alone", "MultiSteps", "apply_if_finite", "conditionally", "freeze")
 
 
 @pytest.mark.parametrize("wrapper", late(WRAPPERS, *SOON))
+@pytest.mark.rows(10)
 def test_inside_a_wrapper_of_optax_it_is_the_optimizer_of_optax(wrapper):
     """In float32 both are the same algorithm, and so is anything around them."""
     wrap = WRAPPERS[wrapper]
@@ -156,6 +157,7 @@ def test_reduce_on_plateau():
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_multi_steps_moves_by_the_mean(storage):
     tx = rmsprop(0.01, storage=storage)
     many = optax.MultiSteps(tx, 4)
@@ -171,6 +173,7 @@ def test_multi_steps_moves_by_the_mean(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_apply_if_finite_leaves_the_state_alone(storage):
     tx = optax.apply_if_finite(rmsprop(0.01, momentum=0.9, storage=storage), 3)
     update = jax.jit(tx.update)
@@ -182,6 +185,7 @@ def test_apply_if_finite_leaves_the_state_alone(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_flax_nnx(storage):
     model = nnx.Sequential(
         nnx.Linear(6, 8, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(8, 1, rngs=nnx.Rngs(1))
@@ -200,6 +204,7 @@ def test_flax_nnx(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_flax_linen(storage):
     model = linen.Dense(1)
     state = TrainState.create(
@@ -224,6 +229,7 @@ def test_flax_linen(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_equinox(storage):
     """Layers with functions among their leaves: only the arrays are trained."""
     model = equinox.nn.MLP(6, 1, 8, 1, key=jax.random.key(0))
@@ -249,6 +255,7 @@ def test_equinox(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_haiku(storage):
     net = haiku.without_apply_rng(haiku.transform(lambda x: haiku.nets.MLP([8, 1])(x)))
     params = net.init(jax.random.key(0), X)
@@ -270,6 +277,7 @@ def test_haiku(storage):
 
 
 @every_storage
+@pytest.mark.rows(1)
 def test_optimistix(storage):
     solver = optimistix.OptaxMinimiser(
         rmsprop(0.02, storage=storage), rtol=1e-3, atol=1e-3
@@ -390,6 +398,7 @@ def test_a_sweep_of_64_learning_rates_in_one_jit(storage):
 
 
 @pytest.mark.parametrize("rematerialized", late((False, True), True))
+@pytest.mark.rows(1)
 def test_the_learning_rate_is_learned_through_twenty_steps(rematerialized):
     def end(log_rate):
         tx = rmsprop(jnp.exp(log_rate), momentum=0.9)
@@ -459,6 +468,7 @@ def by_pickle(state, params, like, folder):
 
 @every_storage
 @pytest.mark.parametrize("way", (by_orbax, by_flax, by_pickle))
+@pytest.mark.rows(3)
 def test_a_saved_state_is_restored_as_it_was(way, storage, tmp_path):
     """With its classes and dtypes; the run continues bit for bit, and donates."""
     tx, params, state = states(storage)

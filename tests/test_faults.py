@@ -122,6 +122,7 @@ def test_a_damaged_checkpoint_is_refused(how, tmp_path):
 
 @pytest.mark.parametrize("before", ("float32", "bfloat16", "uint8"))
 @pytest.mark.parametrize("after", ("float32", "bfloat16", "uint8", UInt8(-60)))
+@pytest.mark.rows(6)
 def test_a_state_goes_on_in_another_format(before, after):
     def make(kept):
         return rmsprop(

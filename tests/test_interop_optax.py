@@ -59,6 +59,7 @@ def train(step, params, state, gs):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
+@pytest.mark.rows(4)
 def test_either_half_may_be_ours(x64, options):
     start, gs = problem(np.float64)
     rate = optax.exponential_decay(0.02, 10, 0.5)

@@ -37,6 +37,7 @@ def follow(tx, gs):
 
 @every_rule
 @pytest.mark.parametrize("dtype", LOW_PRECISION)
+@pytest.mark.rows(8)
 def test_arithmetic_is_float32_whatever_the_dtype(rule, dtype):
     """The updates are those of the same gradients in float32, rounded once."""
     gs = jnp.asarray(gradients(steps=12), jnp.float32).astype(dtype)
@@ -50,6 +51,7 @@ def test_arithmetic_is_float32_whatever_the_dtype(rule, dtype):
 
 @pytest.mark.parametrize("chain", CHAINS, ids=name)
 @pytest.mark.parametrize("dtype", LOW_PRECISION)
+@pytest.mark.rows(8)
 def test_the_whole_chain_is_float32(chain, dtype):
     """Momentum, learning rate and weight decay lose nothing to the parameter's dtype.
 
@@ -79,6 +81,7 @@ def test_the_whole_chain_is_float32(chain, dtype):
         (jnp.complex64, jnp.complex64),
     ],
 )
+@pytest.mark.rows(18)
 def test_state_keeps_its_type_and_updates_are_as_adding_needs(
     rule, dtype, gradient_dtype
 ):
@@ -127,6 +130,7 @@ def test_mixed_precision_tree_keeps_each_leaf_under_x64(x64):
 @every_rule
 @pytest.mark.parametrize("eps", BOTH_EPS)
 @pytest.mark.parametrize("dtype", (*REAL, jnp.complex64))
+@pytest.mark.rows(16)
 def test_zero_gradient_gives_zero_update(rule, eps, dtype):
     """At the first step, and after a step that was not zero."""
     gs = jnp.zeros((4, 3), dtype).at[1].set(1.0)
@@ -150,6 +154,7 @@ def test_float16_squares_neither_underflow_nor_overflow(rule):
 
 @every_rule
 @pytest.mark.parametrize("eps", BOTH_EPS)
+@pytest.mark.rows(8)
 def test_extreme_float32_neither_freezes_nor_overflows(rule, eps):
     """After the extreme comes an ordinary gradient, which must still move."""
     sizes = jnp.asarray([1e-30, 1e-25, 1e20, 1e30])
@@ -172,6 +177,7 @@ def test_extreme_float32_neither_freezes_nor_overflows(rule, eps):
 
 
 @every_rule
+@pytest.mark.rows(4)
 def test_constant_gradients_stay_within_the_float64_bound(x64, rule):
     """10,000 steps in float32 against the largest |u| that float64 gives."""
     sizes = jnp.asarray([1e-12, 1.0, 1.37, 100.0, 1e4, 1e12])
@@ -212,6 +218,7 @@ def test_s_is_never_negative(rule):
 
 @every_rule
 @pytest.mark.parametrize("momentum", (None, 0.9))
+@pytest.mark.rows(6)
 def test_hold_loses_only_the_held_coordinate(rule, momentum):
     gs = jnp.asarray(gradients(steps=6, shape=(6,)), jnp.float32)
     bad = slice(2, 5)
@@ -282,6 +289,7 @@ def end_of(tx, gs):
 
 
 @every_rule
+@pytest.mark.rows(4)
 def test_derivatives_are_finite_at_zero_gradients(rule):
     """Through three updates with eps = 0, in the gradients and in every number.
 
@@ -303,6 +311,7 @@ def test_derivatives_are_finite_at_zero_gradients(rule):
 
 
 @every_rule
+@pytest.mark.rows(4)
 def test_derivatives_equal_finite_differences(x64, rule):
     rng = np.random.default_rng(0)
     gs = jnp.asarray(rng.standard_normal((4, 3))).at[:, 0].set(0.0)
@@ -339,6 +348,7 @@ def test_numbers_may_be_arrays_of_any_float_dtype(rule, dtype):
 
 
 @every_rule
+@pytest.mark.rows(4)
 def test_injected_numbers_equal_plain_ones(rule):
     gs = jnp.asarray(gradients(steps=20), jnp.float32)
     options = dict(decay=0.99, eps=1e-6, momentum=0.9, weight_decay=0.01, **rule)

@@ -108,6 +108,7 @@ def follow(tx, params, gs):
 
 @every_dtype
 @pytest.mark.parametrize("inner", ("rmsprop", "adamw", "sgd"))
+@pytest.mark.rows(2)
 def test_32_bits_are_float32_master_weights(dtype, inner):
     """Equal to a float32 copy kept beside the parameters, within float32 rounding."""
     make = {
@@ -126,6 +127,7 @@ def test_32_bits_are_float32_master_weights(dtype, inner):
 
 
 @every_dtype
+@pytest.mark.rows(1)
 def test_24_bits_are_unbiased(dtype):
     """10,000 steps of a 64th of the last place: nearest rounding would not move."""
     n, steps = 4096, 10_000
@@ -155,6 +157,7 @@ def test_24_bits_are_unbiased(dtype):
 
 @every_dtype
 @every_size
+@pytest.mark.rows(2)
 def test_updates_land_on_the_rounded_master(dtype, bits):
     """Steps far larger and far smaller than the parameter, through zero and back."""
     rng = np.random.default_rng(5)
@@ -238,6 +241,7 @@ def losses_of(tx, dtype, steps=5000):
     return float(jnp.mean(scan((params, tx.init(params)))[1][-200:]))
 
 
+@pytest.mark.long
 def test_training_follows_float32_where_bfloat16_stalls():
     rate = optax.cosine_decay_schedule(1e-3, 5000)
     want = losses_of(rmsprop(rate), jnp.float32)

@@ -25,6 +25,7 @@ def well_behaved(steps=200):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(6)
 def test_rmsprop_equals_optax(rule):
     """Within float32 rounding of the distance moved in 200 steps.
 

@@ -29,6 +29,7 @@ def compare(dtype, variants, tolerance):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(4)
 def test_float64_equals_the_equations(x64, rule):
     compare(np.float64, [{**rule, **chain} for chain in CHAINS], 1e-12)
 

@@ -79,6 +79,7 @@ TRANSFORMATIONS = {
 
 @pytest.mark.parametrize("make", TRANSFORMATIONS)
 @pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.rows(8)
 def test_state_lives_where_its_parameters_do(make, mesh):
     """From live arrays, NamedSharding or PartitionSpec; made there, and kept there."""
     tx, params = TRANSFORMATIONS[make](), placed(mesh_of(mesh))
@@ -103,6 +104,7 @@ def test_state_lives_where_its_parameters_do(make, mesh):
 
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.parametrize("make", ("float32", "uint8"))
+@pytest.mark.rows(2)
 def test_any_mesh_gives_the_run_of_one_device(make, mesh):
     """Updated state and parameters bit for bit, the dither included."""
     tx = TRANSFORMATIONS[make]()
@@ -123,6 +125,7 @@ def test_any_mesh_gives_the_run_of_one_device(make, mesh):
 
 
 @pytest.mark.parametrize("bits", (24, 32))
+@pytest.mark.rows(1)
 def test_master_weights_on_a_mesh(bits):
     tx = master_weights(rmsprop(1e-3, storage="uint8"), bits=bits)
     alone = narrow(PARAMS)
@@ -443,6 +446,7 @@ def test_parameters_and_state_in_host_memory():
 
 
 @pytest.mark.parametrize("masters", (False, True))
+@pytest.mark.rows(2)
 def test_sharding_metadata_of_flax_is_copied_to_a_state(masters):
     """nnx gives each leaf of a state the metadata of its parameter."""
     if not hasattr(jax, "set_mesh"):
@@ -538,6 +542,7 @@ def layout(tx, params, name):
     [("8", "4"), ("8", "1"), ("8", "2x4"), ("zero1", "8"), ("1", "zero1")],
 )
 @every_storage
+@pytest.mark.rows(5)
 def test_a_checkpoint_goes_on_on_another_mesh(before, after, storage, tmp_path):
     """Saved on one mesh, restored on another: the step is that not interrupted."""
     tx = rmsprop(0.1, centered=True, momentum=0.9, storage=storage)

@@ -111,6 +111,7 @@ def both(*args, **kwargs):
 
 
 @pytest.mark.parametrize(("rate", "options"), CASES, ids=case_name)
+@pytest.mark.rows(5)
 def test_equal_to_dense_in_float64(x64, rate, options):
     """After 1,000 steps, moments too; on the way `gather` reads the dense table."""
     ids = zipf(1000)
@@ -207,6 +208,7 @@ class Single(Format):
 @pytest.mark.parametrize("storage", ("bfloat16", "uint8", Single()))
 @pytest.mark.parametrize("dtype", (np.float64, np.complex128))
 @pytest.mark.parametrize(("rate", "options"), CASES[::3], ids=case_name)
+@pytest.mark.rows(5)
 def test_what_does_not_move_keeps_its_64_bits(x64, rate, options, dtype, storage):
     """Moments of 32 bits cut no entry to 32 bits, and weight decay is exact."""
     tx = sparse.rmsprop(rate, storage=storage, **options)
@@ -226,6 +228,7 @@ def test_what_does_not_move_keeps_its_64_bits(x64, rate, options, dtype, storage
 
 
 @pytest.mark.parametrize(("rate", "options"), CASES, ids=case_name)
+@pytest.mark.rows(3)
 def test_moments_of_32_bits_move_a_table_of_64(x64, rate, options):
     """Far from 0, where a table of 32 bits would be off by 6e-5 in every step."""
     ids = zipf(40)

@@ -390,6 +390,7 @@ def test_a_state_is_checked_by_shapes_alone():
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64, jnp.bfloat16))
+@pytest.mark.rows(1)
 def test_arrays_of_numpy_are_tables_and_states(dtype):
     """As `jax.device_get` and `flax.serialization.from_bytes` give them."""
     tx = sparse.rmsprop(0.1, momentum=0.9, centered=True, storage="uint8")

@@ -256,6 +256,7 @@ def test_the_checks_of_the_dither_can_fail():
 
 
 @every_narrow
+@pytest.mark.rows(1)
 def test_dither_is_the_same_on_any_mesh_and_under_jit(storage):
     tx = rmsprop(0.1, centered=True, momentum=0.9, storage=storage)
     params = {"w": jnp.ones((16, 8)), "b": jnp.ones(16)}
@@ -304,6 +305,7 @@ def test_dither_under_vmap_is_that_of_each_alone(storage):
 
 
 @every_narrow
+@pytest.mark.rows(1)
 def test_a_seed_may_be_mapped_over(storage):
     g = jnp.full(4096, 1.1)
 
@@ -333,6 +335,7 @@ def test_a_restart_repeats_the_run_bit_for_bit(storage):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(4)
 def test_updates_follow_those_of_float32(rule):
     """The mean over 2,000 equal coordinates is that of float32, step after step."""
     gs = jnp.asarray(gradients(steps=30, shape=(3,)), jnp.float32)
@@ -386,6 +389,7 @@ def test_the_moving_average_does_not_stall(storage):
 @every_narrow
 @pytest.mark.parametrize("centered", (False, True))
 @pytest.mark.parametrize("bad", (jnp.nan, jnp.inf, -jnp.inf))
+@pytest.mark.rows(4)
 def test_nonfinite_gradients(storage, centered, bad):
     """Where "propagate", NaN shows in the update at once; "hold" loses one."""
     gs = jnp.asarray(gradients(steps=3, shape=(5,)), jnp.float32)
@@ -533,6 +537,7 @@ def test_injected_equals_plain(storage):
 
 
 @every_narrow
+@pytest.mark.rows(1)
 def test_differentiating_through_is_refused(storage):
     tx = rmsprop(0.1, storage=storage)
 
