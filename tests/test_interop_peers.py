@@ -188,6 +188,7 @@ def test_bitsandbytes(torch):
 def test_keras(options, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras")
+    keras.config.set_floatx("float32")  # the recorder in test_peers.py sets float64
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         gradients = np.random.default_rng(0).standard_normal((20, 4), np.float32)
         weight = keras.Variable(np.ones(4, np.float32), name="w")

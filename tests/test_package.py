@@ -93,16 +93,16 @@ def test_import_starts_no_backend_and_loads_no_optional_package():
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge._backends, xla_bridge._backends\n"
         "optional = {'flax', 'torch', 'keras', 'matplotlib', 'rich', 'sklearn',"
-        " 'orbax', 'chex', 'tensorflow', 'equinox'}\n"
+        " 'orbax', 'tensorflow', 'equinox'}\n"
         "loaded = optional & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", ("chex", "matplotlib"))
+@pytest.mark.parametrize("package", ("matplotlib",))
 def test_the_check_for_optional_packages_can_fail(package):
-    lazy = {"chex": "testing", "matplotlib": "plots"}[package]
+    lazy = {"matplotlib": "plots"}[package]
     code = f"import sys, rmsprop_jax as r; r.{lazy}; print({package!r} in sys.modules)"
     assert run(code).stdout.strip() == "True"
 
