@@ -75,6 +75,7 @@ RANGES = {
 
 
 _WITHOUT_EFFECT = {"lr_in_momentum": True}  # other flags are False by default
+_PARAMETERS = {"params", "parameters", "parameter_list", "var_list"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,18 +207,19 @@ def cached(make: Callable[P, R], pasted: Pasted | None = None) -> Callable[P, R]
     `jax.jit` would compile again for each new one. A call that does not fit the
     signature is refused with the word that does.
     """
-    remembered = functools.lru_cache(typed=True)(make)
+    remembered: Any = functools.lru_cache(typed=True)(make)
     signature, pasted = inspect.signature(make), pasted or Pasted()
     call = Call(".".join([*make.__module__.split(".")[1:-1], make.__name__]))
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> R:
-        words: Any = _fitting(call, signature, pasted, args, kwargs)
+        given = _fitted(call, signature, pasted, args, kwargs)
+        given.apply_defaults()  # so that all ways to write a call are one
         try:
-            hash((args, tuple(words.items())))
+            hash((given.args, *given.kwargs.values()))
         except TypeError:  # an array, or a mask
-            return make(*args, **words)  # pyright: ignore
-        return remembered(*args, **words)
+            return make(*given.args, **given.kwargs)
+        return remembered(*given.args, **given.kwargs)
 
     return made
 
@@ -227,37 +229,45 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, Tracer)
 
 
-def _fitting(
+def _fitted(
     call: Call,
     signature: inspect.Signature,
     pasted: Pasted,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the keywords of a call in the words of the signature."""
-    if _are_parameters(args) or {"params", "parameters", "var_list"} & {*kwargs}:
+) -> inspect.BoundArguments:
+    """Return the arguments of a call under the names of the signature."""
+    if _are_parameters(args) or _PARAMETERS & {*kwargs}:
         raise TypeError(
             f"`{call}(params, ...)`: leave the parameters out; `init(params)` of the "
             "result takes them."
         )
-    fitting = {}
+    words = _translated(call, pasted, kwargs)
+    for word in words:
+        if word not in signature.parameters:
+            raise TypeError(_unknown(call, word, signature.parameters))
+    try:
+        return signature.bind(*args, **words)
+    except TypeError as error:
+        there = ", ".join(f"`{word}`" for word in signature.parameters)
+        raise TypeError(f"`{call}(...)`: {error}. Its arguments are {there}.") from None
+
+
+def _translated(
+    call: Call, pasted: Pasted, kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return keywords in the words of the signature, without those of no effect."""
+    words, written = {}, {}
     for word, value in kwargs.items():
         if word in pasted.refused:
             _check_without_effect(call, word, value, *pasted.refused[word])
         elif word not in pasted.inert:
-            fitting[pasted.also.get(word, word)] = value
-            if pasted.also.get(word) in kwargs:
-                given = call.given(**{word: ..., pasted.also[word]: ...})
-                raise TypeError(f"{given}: the two are one argument. Pass one of them.")
-    for word in fitting:
-        if word not in signature.parameters:
-            raise TypeError(_unknown(call, word, signature.parameters))
-    try:
-        signature.bind(*args, **fitting)
-    except TypeError as error:
-        there = ", ".join(f"`{word}`" for word in signature.parameters)
-        raise TypeError(f"`{call}(...)`: {error}. Its arguments are {there}.") from None
-    return fitting
+            ours = pasted.also.get(word, word)
+            if ours in words:
+                both = call.given(**{written[ours]: ..., word: ...})
+                raise TypeError(f"{both}: the two are one argument. Pass one of them.")
+            words[ours], written[ours] = value, word
+    return words
 
 
 def _are_parameters(args: tuple[Any, ...]) -> bool:

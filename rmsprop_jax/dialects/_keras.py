@@ -59,7 +59,10 @@ _CLIPPING = {
                 False,
                 "Average the parameters beside it, with `optax.incremental_update`.",
             ),
-            "loss_scale_factor": (None, "Scale the loss, and `optax.scale` before it."),
+            "loss_scale_factor": (
+                None,
+                "Chain `optax.scale(1/loss_scale_factor)` before it.",
+            ),
             "gradient_accumulation_steps": (None, "Wrap it in `optax.MultiSteps`."),
         },
     ),
@@ -119,7 +122,7 @@ def keras(
     weight_decay="none",
     source="keras-team/tf-keras tf_keras/src/optimizers/legacy/rmsprop.py, "
     "tf_keras/src/optimizers/legacy/optimizer_v2.py",
-    verified="run: tf-keras 2.21.0, dense",
+    verified="run: tf-keras 2.21.0, dense; time decay and clipping not run",
     surprise="eps is added to the root without momentum and under it with momentum",
     eps_of_zero=1e-7,
     eps_of_none=1e-7,
@@ -161,8 +164,9 @@ def keras_legacy(
       centered: whether to divide by the standard deviation of the gradient.
       time_decay: decay of the learning rate per step, counted from 0; >= 0. It is
         `decay` in tf.keras, and this function takes that word too.
-      clipnorm, clipvalue, global_clipnorm: as in `keras`, but `clipvalue` may stand
-        beside a norm, and clips first.
+      clipnorm, clipvalue, global_clipnorm: as in `keras`, but `clipvalue` may be
+        given with one of the norms, and clips first. In tf.keras a limit of 0 makes
+        all gradients 0; here it clips nothing.
       storage, nonfinite, seed: as in `rmsprop`.
     """
     arguments, call = locals(), DIALECTS["keras_legacy"].call

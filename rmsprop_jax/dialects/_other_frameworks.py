@@ -144,7 +144,7 @@ def mlx(
     pasted=Pasted(
         inert=("name",),
         refused={
-            "grad_clip": (None, "Chain the clipping of optax before it."),
+            "grad_clip": (None, "Chain clipping before it, with `optax.chain`."),
             "regularization": (None, "Pass the number as `weight_decay`."),
         },
     ),

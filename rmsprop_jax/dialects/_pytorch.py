@@ -89,8 +89,16 @@ def torch(
     "selects PyTorch's momentum",
     pasted=Pasted(
         refused={
-            "corrected_weight_decay": (False, "Use `decoupled_decay` as it is."),
-            "caution": (False, "Chain a transformation that masks updates after it."),
+            "corrected_weight_decay": (
+                False,
+                "Schedule `weight_decay` in proportion to the learning rate, with "
+                "`optax.inject_hyperparams`.",
+            ),
+            "caution": (
+                False,
+                "It masks updates as Liang et al., Cautious Optimizers, 2024, do. "
+                "Chain a transformation that does so after it.",
+            ),
         }
     ),
 )
@@ -203,7 +211,10 @@ def stable_baselines3(
             ),
             "centered": (False, "The original refuses it. Use `dialects.torch`."),
             "optim_bits": (32, 'For a state in 8 bits pass `storage="uint8"`.'),
-            "percentile_clipping": (100, "Clip the gradients before it."),
+            "percentile_clipping": (
+                100,
+                "Chain clipping before it, with `optax.chain`.",
+            ),
         },
     ),
 )

@@ -155,7 +155,7 @@ def build(
 def staircase(
     found: Recipe, steps_per_epoch: ArrayLike, first: ArrayLike
 ) -> optax.Schedule:
-    """Multiply the rate by a factor every few epochs, after a linear warm-up."""
+    """Return a rate that falls by a factor every few epochs, after a linear warm-up."""
     peak, steps = as_float(first), as_float(steps_per_epoch)
     every = found["epochs_per_factor"] * steps
     warmup = found.values.get("warmup_epochs", 0.0) * steps
@@ -176,9 +176,9 @@ def linear(
     per_update: ArrayLike = 1.0,
     offset: ArrayLike = 0.0,
 ) -> optax.Schedule:
-    """Fall linearly from `first` to 0 at `total`, `per_update` further per update.
+    """Return a rate that falls linearly from `first` to 0 at `total`.
 
-    The rate of an update is that at `offset` after its beginning.
+    Each update advances it by `per_update`, and uses the rate `offset` after its start.
     """
     start, end, advance, ahead = map(as_float, (first, total, per_update, offset))
 
