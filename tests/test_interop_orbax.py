@@ -1,11 +1,13 @@
 """Checkpoints of Orbax: random keys, and folders that are not what they seem."""
 
 import chex
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from flax.training.train_state import TrainState
 
 from rmsprop_jax import rmsprop
 from rmsprop_jax.interop import orbax
@@ -125,15 +127,16 @@ def test_the_folder_of_a_step_names_that_of_the_tree(tmp_path):
     state = rmsprop(0.1).init(PARAMS)
     one, two = ocp.args.StandardSave(state), ocp.args.StandardSave(PARAMS)
     both = ocp.args.Composite(state=one, params=two, notes=ocp.args.JsonSave({}))
-    for folder, args, match in (
-        ("one", one, "/one/100 holds no tree itself, .*: 'default'"),
-        ("two", both, "/two/100 holds no tree itself, .*: 'params', 'state'"),
+    for folder, args, match, deeper in (
+        ("one", one, "/one/100 holds no tree itself, .*: 'default'", "default"),
+        ("two", both, "/two/100 holds no tree itself, .*: 'params', 'state'", "state"),
     ):
         with ocp.CheckpointManager(tmp_path / folder) as manager:
             manager.save(100, args=args)
         with pytest.raises(ValueError, match=rf"{match}\. Pass one of them"):
             orbax.restore(tmp_path / folder / "100", state)
-        with pytest.raises(ValueError, match="no complete tree was saved there"):
+        match = f"CheckpointManager, and holds .*Pass .* as '.*/100/{deeper}'"
+        with pytest.raises(ValueError, match=match):
             orbax.restore(tmp_path / folder, state)
     restored = orbax.restore(tmp_path / "two" / "100" / "state", state)
     chex.assert_trees_all_equal(restored, state)
@@ -143,3 +146,53 @@ def test_a_folder_that_does_not_exist(tmp_path):
     match = "/nowhere cannot be read: the folder does not exist"
     with pytest.raises(ValueError, match=match):
         orbax.restore(tmp_path / "nowhere", PARAMS)
+
+
+def test_the_root_of_a_manager_with_several_steps(tmp_path):
+    state = rmsprop(0.1).init(PARAMS)
+    with ocp.CheckpointManager(tmp_path / "root") as manager:
+        for step in (9, 100):
+            manager.save(step, args=ocp.args.StandardSave(state))
+    match = "holds '9/default', '100/default'. Pass .* as '.*/root/100/default'"
+    with pytest.raises(ValueError, match=match):
+        orbax.restore(tmp_path / "root", state)
+
+
+def test_a_file_and_an_empty_folder(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for name, match in (("file", "it is a file"), ("folder", "no complete tree was")):
+        with pytest.raises(ValueError, match=f"/{name} cannot be read: {match}"):
+            orbax.restore(tmp_path / name, PARAMS)
+
+
+def train_state():
+    model = linen.Dense(2)
+    params = model.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+    make = TrainState.create
+    return make(apply_fn=model.apply, params=params, tx=rmsprop(1e-3, momentum=0.9))
+
+
+def test_a_train_state_is_restored_into_a_new_one_and_back(tmp_path):
+    """The step of a new one is a number of Python; after a jitted step, an array."""
+    new = train_state()
+    step = jax.jit(lambda state: state.apply_gradients(grads=state.params))
+    trained = step(new)
+    restored = orbax.restore(saved(tmp_path / "1", trained), new)
+    assert restored.step == 1 and type(restored.step) is int
+    chex.assert_trees_all_equal(restored.params, trained.params)
+    chex.assert_trees_all_equal(step(restored), step(trained))
+    restored = orbax.restore(saved(tmp_path / "2", new), trained)
+    assert isinstance(restored.step, jax.Array) and restored.step.dtype == jnp.int32
+    chex.assert_trees_all_equal(restored, new)
+
+
+def test_a_number_of_another_kind_is_refused(tmp_path):
+    folder = saved(tmp_path, {"x": 1, "y": jnp.ones(2)})
+    for like, match in (
+        ({"x": 0.5, "y": jnp.ones(2)}, r"'x' is int\[\] .*; expected float\[\]"),
+        ({"x": 1, "y": 2.0}, r"'y' is float32\[2\] .*; expected float\[\]"),
+        ({"x": jnp.float32(1), "y": jnp.ones(2)}, r"'x' is int\[\] .* float32\[\]"),
+    ):
+        with pytest.raises(ValueError, match=f"differs: {match}"):
+            orbax.restore(folder, like)

@@ -320,7 +320,8 @@ def test_keras_lists_what_does_not_fit():
     assert str(raised.value).splitlines()[:-1] == [
         "`interop.keras.from_variables`: does not fit.",
         "  missing: 'iteration'",
-        "  unexpected: 'w_average'",
+        "  unexpected: 'w_average' (of `use_ema`: leave it out here, and see "
+        "`interop.keras.averages`)",
         "  unexpected: velocity of 'v', which the mapping lacks",
         "  unexpected: momentum, which the target does not keep",
     ]

@@ -5,29 +5,88 @@ import functools
 import importlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from .._arguments import Call
 from ._layout import owned
 
 _PREFIX = "state."
+# Those that safetensors and NumPy spell otherwise.
+_DTYPES = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+_DTYPES |= {"BOOL": "bool"}
 
 Writer = Callable[[str], None]
 
 
 def load(call: Call, source: Any) -> Any:
-    """Read a file where a path is given; return anything else as it is."""
-    if not isinstance(source, str | os.PathLike):
-        return source
-    if Path(source).suffix == ".safetensors":
-        return _load_safetensors(call, source)
-    torch = _import(call, "torch", source)
-    return torch.load(source, map_location="cpu", weights_only=True)
+    """Read a file, given by its path or open; return anything else as it is."""
+    if isinstance(source, str | os.PathLike):
+        _check_path(call, Path(source))
+        with open(source, "rb") as file:
+            return _load(call, file)
+    return _load(call, source) if hasattr(source, "read") else source
+
+
+def _check_path(call: Call, path: Path) -> None:
+    if path.is_dir():
+        inside = ", ".join(sorted(repr(x.name) for x in path.iterdir())) or "nothing"
+        raise IsADirectoryError(
+            f"`{call}`: {str(path)!r} is a folder, with {inside} in it. Pass the file "
+            "of the optimizer or of the model."
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"`{call}`: there is no file {str(path)!r}.")
+
+
+def _load(call: Call, file: Any) -> Any:
+    name = repr(str(getattr(file, "name", "")))
+    head = file.read(9)
+    if isinstance(head, str):
+        raise TypeError(f"`{call}`: open the file {name} with mode 'rb', not as text.")
+    file.seek(-len(head), os.SEEK_CUR)
+    # In safetensors, a header in JSON follows its length in 8 bytes.
+    of_torch = not name.endswith(".safetensors'") and head[8:] != b"{"
+    package = _import(call, "torch" if of_torch else "safetensors", name)
+    try:
+        if of_torch:
+            return _torch_load(package, file)
+        return _from_safetensors(package, file.read())
+    except Exception as error:
+        raise ValueError(f"`{call}`: the file {name} {_complaint(error)}") from error
+
+
+def _torch_load(torch: Any, source: Any) -> Any:
+    """Load only data, no code; scalars of NumPy are data that torch does not allow."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
+    allowed = [*((scalar, name) for name in names), np.dtype, *kinds]
+    # Only torch 2.5 and later has it.
+    allow = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
+    with allow(allowed):
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _complaint(error: Exception) -> str:
+    """Say why a file cannot be read, and what to do."""
+    foreign = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+    if foreign:
+        return (
+            f"holds more than arrays and numbers: {foreign[1]}. If you trust it, load "
+            "it with `torch.load(..., weights_only=False)`, and pass the state of the "
+            "optimizer or of the model in it."
+        )
+    return (
+        "cannot be read: it is neither a whole file of `torch.save` nor one in "
+        f"safetensors ({type(error).__name__}). Save it again, or pass an earlier one."
+    )
 
 
 def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -47,29 +106,33 @@ def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
             os.unlink(temporary)
 
 
-def _load_safetensors(call: Call, path: str | os.PathLike) -> dict[str, Any]:
-    safetensors = _import(call, "safetensors", path)
-    with safetensors.safe_open(path, framework="np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
+def _from_safetensors(safetensors: Any, data: bytes) -> dict[str, Any]:
+    arrays = {name: _as_array(**entry) for name, entry in safetensors.deserialize(data)}
+    size = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     if "param_groups" not in metadata:
         return arrays
     groups = json.loads(metadata["param_groups"])
-    keys = {str(key): key for group in groups for key in group["params"]}
     state = {}
     for name, array in arrays.items():
         key, _, slot = name.removeprefix(_PREFIX).rpartition(".")
-        state.setdefault(keys.get(key, key), {})[slot] = array
+        state.setdefault(key, {})[slot] = array
     return {"state": state, "param_groups": groups}
 
 
+def _as_array(data: Any, dtype: str, shape: list[int]) -> np.ndarray:
+    kind = {"F": "float", "I": "int", "U": "uint", "C": "complex"}.get(dtype[0], "")
+    name = _DTYPES.get(dtype, kind + dtype[1:])
+    return np.frombuffer(data, jnp.dtype(name)).reshape(shape)
+
+
 def _torch_writer(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
-    torch = _import(call, "torch", path)
+    torch = _import(call, "torch", repr(os.fspath(path)))
     return functools.partial(torch.save, _map_arrays(torch.as_tensor, tree))
 
 
 def _safetensors_writer(call: Call, tree: Mapping[str, Any], path: Path) -> Writer:
-    _import(call, "safetensors", path)
+    _import(call, "safetensors", repr(os.fspath(path)))
     metadata = None
     if "param_groups" in tree:
         groups = json.dumps(tree["param_groups"], default=float)
@@ -92,12 +155,11 @@ def _map_arrays(f: Any, tree: Any) -> Any:
     return f(tree) if isinstance(tree, np.ndarray) else tree
 
 
-def _import(call: Call, package: str, path: Any) -> Any:
+def _import(call: Call, package: str, name: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
         otherwise = " or save it as .safetensors" if package == "torch" else ""
         raise ImportError(
-            f"`{call}`: {os.fspath(path)!r} needs {package}; run `pip install "
-            f"{package}`{otherwise}."
+            f"`{call}`: {name} needs {package}; run `pip install {package}`{otherwise}."
         ) from error

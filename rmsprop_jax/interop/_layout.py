@@ -18,24 +18,26 @@ class Layout:
     """Reshape, permute, reshape: `"o (c h w) -> (h w c) o"` takes `before` to `after`.
 
     Parentheses group the axes that one framework keeps flat; `sizes` holds the lengths
-    of all but one axis of each group.
+    of all but one axis of each group. `"i o w -> -w i o"` reverses the axis `w`.
     """
 
     before: Side
     after: Side
     sizes: Mapping[str, int]
+    reversed: frozenset[str] = frozenset()
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Rearrange `x`, in whatever dtype; ValueError if it has another shape."""
         lengths = self._lengths(x.shape)
         axes, wanted = _flat(self.before), _flat(self.after)
         x = x.reshape([lengths[axis] for axis in axes])
+        x = np.flip(x, tuple(axes.index(axis) for axis in self.reversed))
         x = x.transpose([axes.index(axis) for axis in wanted])
         return x.reshape([math.prod(lengths[a] for a in group) for group in self.after])
 
     def inverse(self) -> "Layout":
         """Return the layout that undoes this one."""
-        return Layout(self.after, self.before, self.sizes)
+        return Layout(self.after, self.before, self.sizes, self.reversed)
 
     def _lengths(self, shape: Shape) -> dict[str, int]:
         if len(shape) != len(self.before):
@@ -53,6 +55,7 @@ class Layout:
 
 def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
     """Parse a pattern such as `"o i -> i o"`; `where` is where errors say it stands."""
+    reversed_axes = frozenset(re.findall(r"-(\w+)", pattern))
     sides = [_parse_side(side) for side in pattern.split("->")]
     axes = [sorted(_flat(side)) for side in sides]
     if len(axes) != 2 or axes[0] != axes[1] or len({*axes[0]}) < len(axes[0]):
@@ -68,17 +71,25 @@ def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
                 f"{', '.join(group)}; got {dict(sizes)}. Write ('path', {pattern!r}, "
                 f"{{{unknown[0]!r}: ...}})."
             )
-    return Layout(sides[0], sides[1], sizes)
+    return Layout(sides[0], sides[1], sizes, reversed_axes)
 
 
 def to_numpy(x: Any) -> np.ndarray:
     """Return an array of any framework as NumPy's, without importing the framework."""
+    if hasattr(x, "local_shards"):
+        raise TypeError(
+            "interop: an array is a ShardedTensor, of which this process has a part. "
+            "Save with `StateDictOptions(full_state_dict=True)` of "
+            "`torch.distributed.checkpoint.state_dict`."
+        )
+    if hasattr(x, "full_tensor"):  # a DTensor of torch
+        x = x.full_tensor()
     if hasattr(x, "detach"):  # a torch tensor
         x = x.detach().cpu()
         # NumPy knows neither bfloat16 nor float8, and torch will not convert them.
         x = x.float() if re.search("bfloat16|float8", str(x.dtype)) else x
         return x.resolve_conj().numpy()
-    return np.asarray(x)
+    return np.asarray(x.numpy() if hasattr(x, "numpy") else x)
 
 
 def owned(x: Any) -> np.ndarray:
@@ -87,7 +98,7 @@ def owned(x: Any) -> np.ndarray:
 
 
 def _parse_side(side: str) -> Side:
-    tokens = re.findall(r"\(([^()]*)\)|([^\s()]+)", side)
+    tokens = re.findall(r"\(([^()]*)\)|([^\s()]+)", side.replace("-", ""))
     return tuple(tuple((group or axis).split()) for group, axis in tokens)
 
 

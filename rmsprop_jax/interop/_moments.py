@@ -9,7 +9,7 @@ subtract the square of its mean at each step; `RMSPropState` keeps the differenc
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,12 +17,16 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
+from .._trees import at
 from ..dialects._complex_pairs import ComplexParts
-from ._mapping import Arrays, Places, Problem, inverse, move, raise_for
-from ._slots import Slots
+from ._mapping import MISSING, Arrays, Places, Problem, inverse, move, raise_for
+from ._slots import Place, Slots
 
 # By the word of the framework for a moment, then by its name for the parameter.
 Moments = Mapping[str, Arrays]
+
+_FIELDS = ("s", "m", "trace", "acc_grads")  # in the order of `Picture.words`
+_KINDS = {True: "steps (lr*u)", False: "directions (u)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,25 +35,29 @@ class Picture:
 
     Attributes:
       call: the call that errors speak for.
-      words: its words for the mean square, the mean and the momentum buffer.
+      words: its words for the mean square, the mean and the momentum buffer; a fourth
+        for accumulated gradients, if it has them.
       places: where the moments of its parameters go.
       moments: the arrays that it has, in its own layout.
       wanted: which arrays it keeps once each parameter was updated; the values are not
         used.
       step: number of updates so far; None where it does not count them.
-      problems: what could not be parsed.
       advice: what to do where something does not fit.
+      problems: what could not be parsed.
       names: its names for the parameters, by the keys under which it saves them.
+      stateless: the parameters, by name, that it has no moments for yet.
       others: what it keeps that belongs to no parameter, by name.
-      correction: `W`; its mean is `W*m`.
-      sign: its momentum buffer is `sign*b`.
-      lr_in_momentum: whether its momentum buffer accumulates steps; both where groups
-        of parameters differ, and empty where that is not known.
+      around: what it keeps that is not of RMSProp, by place in our state.
+      mini_step: number of gradients in the accumulated ones.
+      corrections: `W` by path; its mean is `W*m`. It is 1 where there is none.
+      rate_inside: whether its momentum buffer accumulates steps, by path, where it is
+        known.
+      sign: a momentum buffer of its steps is `sign*b`.
       complex_as_parts: whether the parts of a complex parameter have their own moments.
     """
 
     call: Call
-    words: tuple[str, str, str]
+    words: tuple[str, ...]
     places: Places
     moments: Moments
     wanted: Moments
@@ -57,42 +65,67 @@ class Picture:
     advice: str
     problems: tuple[Problem, ...] = ()
     names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+    stateless: frozenset[str] = frozenset()
     others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    correction: float = 1.0
+    around: Mapping[Place, Any] = dataclasses.field(default_factory=dict)
+    mini_step: int | None = None
+    corrections: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    rate_inside: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     sign: float = 1.0
-    lr_in_momentum: frozenset[bool] = frozenset()
     complex_as_parts: bool = False
+
+    def factor(self, path: str) -> float:
+        """Return what `b` is multiplied by to give its buffer, or the reverse."""
+        return self.sign if self.rate_inside.get(path) else 1.0
 
 
 def import_moments(picture: Picture, ours: Slots) -> PyTree:
     """Fill a state of ours from a picture, or raise everything that does not fit."""
+    picture = _with_parts(picture)
     _check_order(picture, ours)
-    problems, w = list(picture.problems), picture.correction
-    s, m, b = (
-        _to_paths(picture, word, ours.moments(field), problems)
-        for word, field in zip(picture.words, ("s", "m", "trace"), strict=True)
-    )
+    problems = list(picture.problems)
+    x = {
+        field: _to_paths(picture, word, ours.moments(field), problems)
+        for word, field in zip(picture.words, _FIELDS, strict=False)
+    }
     raise_for(picture.call, problems, picture.advice)
-    m = {path: x.astype(np.result_type(x, np.float64)) / w for path, x in m.items()}
-    s = {path: _variance(x, m[path], w) if path in m else x for path, x in s.items()}
-    b = {path: picture.sign * x for path, x in b.items()}
-    return ours.filled({"s": s, "m": m, "trace": b}, picture.step)
+    w = {path: picture.corrections.get(path, 1.0) for path in x["s"]}
+    m = {k: m.astype(np.result_type(m, np.float64)) / w[k] for k, m in x["m"].items()}
+    s = {k: _variance(s, m[k], w[k]) if k in m else s for k, s in x["s"].items()}
+    b = {path: picture.factor(path) * b for path, b in x["trace"].items()}
+    counts = {"step": picture.step, "mini_step": picture.mini_step}
+    return ours.filled(x | {"s": s, "m": m, "trace": b}, counts, picture.around)
 
 
 def export_moments(picture: Picture, ours: Slots) -> Moments:
     """Return the moments of a state of ours under the names that a picture wants."""
+    picture = _with_parts(picture)
     _check_order(picture, ours)
-    problems, w = list(picture.problems), picture.correction
-    s, m, b = map(ours.decoded().moments, ("s", "m", "trace"))
-    s = {path: _mean_square(x, m[path], w) if path in m else x for path, x in s.items()}
-    m = {path: (w * x).astype(x.dtype) for path, x in m.items()}
-    b = {path: picture.sign * x for path, x in b.items()}
+    problems, ours = list(picture.problems), ours.decoded()
+    words = dict(zip(_FIELDS, picture.words, strict=False))
+    x = {field: ours.moments(field) for field in words}
+    w = {path: picture.corrections.get(path, 1.0) for path in x["s"]}
+    m, s = x["m"], x["s"]
+    s = {k: _mean_square(s, m[k], w[k]) if k in m else s for k, s in s.items()}
+    m = {k: (w[k] * m).astype(m.dtype) for k, m in m.items()}
+    b = {path: picture.factor(path) * b for path, b in x["trace"].items()}
+    x |= {"s": s, "m": m, "trace": b}
     moments = {
-        word: _to_names(picture, word, arrays, problems)
-        for word, arrays in zip(picture.words, (s, m, b), strict=True)
+        word: _to_names(picture, word, x[field], problems)
+        for field, word in words.items()
     }
     raise_for(picture.call, problems, picture.advice)
     return moments
+
+
+def without_moments(picture: Picture, ours: Slots) -> set[str]:
+    """Return the parameters of the mapping for which a state of ours has nothing."""
+    kept = ours.moments("s").keys()
+    return {
+        name
+        for name, place in picture.places.items()
+        if place is None or not kept & {place.to, *_parts(place.to)}
+    }
 
 
 def _to_paths(
@@ -100,6 +133,12 @@ def _to_paths(
 ) -> Arrays:
     """Bring a moment of theirs to our paths."""
     wanted, arrays = _joined(picture, like, _complex_shape), {}
+    for path in _paths_of(picture, picture.stateless):
+        wanted.pop(path, None)
+        kept = [like[name] for name in (path, *_parts(path)) if name in like]
+        if any(isinstance(x, jax.ShapeDtypeStruct) for x in kept):
+            what = f"{word} of {at(path)}, which has no state; fill `tx.init(params)`"
+            problems.append((MISSING, what))
     moved = move(picture.moments[word], wanted, picture.places, word, problems)
     for path, x in moved.items():
         real, imag = _parts(path)
@@ -114,6 +153,19 @@ def _to_names(
     """Bring a moment of ours to their names."""
     arrays, back = _joined(picture, arrays, _complex_array), inverse(picture.places)
     return move(arrays, picture.wanted[word], back, word, problems)
+
+
+def _paths_of(picture: Picture, names: Iterable[str]) -> list[str]:
+    places = (picture.places.get(name) for name in names)
+    return [place.to for place in places if place is not None]
+
+
+def _with_parts(picture: Picture) -> Picture:
+    """Add the parts of complex parameters to the paths whose order is known."""
+    known = dict(picture.rate_inside)
+    for path, inside in picture.rate_inside.items():
+        known |= dict.fromkeys(_parts(path), inside)
+    return dataclasses.replace(picture, rate_inside=known)
 
 
 def _joined(
@@ -162,15 +214,11 @@ def _power(x: np.ndarray) -> np.ndarray:
 
 def _check_order(picture: Picture, ours: Slots) -> None:
     """Refuse a buffer that accumulates steps in one framework only."""
-    mine, theirs = ours.lr_in_momentum, picture.lr_in_momentum
-    if mine and theirs and mine != theirs:
-        raise ValueError(
-            f"`{picture.call}`: the momentum buffers differ in kind: theirs holds "
-            f"{_kinds(theirs)}, that of this state {_kinds(mine)}. Build the "
-            f"transformation with `lr_in_momentum={theirs == {True}}`."
-        )
-
-
-def _kinds(order: frozenset[bool]) -> str:
-    names = {True: "steps (lr*u)", False: "directions (u)"}
-    return " and ".join(names[inside] for inside in sorted(order))
+    for path, mine in ours.rate_inside.items():
+        theirs = picture.rate_inside.get(path, mine)
+        if mine != theirs:
+            raise ValueError(
+                f"`{picture.call}`: the momentum buffers of {at(path)} differ in kind: "
+                f"theirs holds {_KINDS[theirs]}, that of this state {_KINDS[mine]}. "
+                f"Build the transformation with `lr_in_momentum={theirs}`."
+            )

@@ -1,7 +1,7 @@
-"""The moments and counts in an optimizer state, found by class and by path."""
+"""The arrays of an optimizer state, each with what it is and where it stands."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,48 +10,39 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._rmsprop import rate_in_momentum
-from .._storage import Format, decoded, decoded_dtype, find_format, nearest, signed
-from .._trees import at, named_leaves, nodes
-from ._mapping import Arrays, within
+from .._storage import Format, decoded, decoded_dtype, nearest
+from .._trees import at
+from ._mapping import Arrays
 
-# The fields of each state class that are looked at. By name, since some of optax's
-# classes are private and their states are not.
-_FIELDS: dict[str, set[str]] = {
-    "rmsprop_jax.RMSPropState": {"step", "s", "m"},
-    "rmsprop_jax.MomentumState": {"step", "trace"},
-    "optax.TraceState": {"trace"},
-    "optax.ScaleByRmsState": {"nu"},
-    "optax.ScaleByRmsWithCountState": {"count", "nu"},
-    "optax.ScaleByRStdDevState": {"mu", "nu"},
-    "optax.ScaleByRStdDevWithCountState": {"count", "mu", "nu"},
-    "optax.ScaleByScheduleState": {"count"},
-    "optax.WrappedScheduleState": {"count"},
-    "optax.InjectHyperparamsState": {"count"},
-    "optax.InjectStatefulHyperparamsState": {"count"},
-    "optax.MultiStepsState": {"gradient_step"},
-}
-_COUNTS = {"step", "count", "gradient_step"}
+MOMENTS = ("s", "m", "trace", "nu", "mu")  # of RMSProp, of ours and of optax
+
+Place = tuple[str, ...]
 
 
 class Slot(NamedTuple):
-    """One array in a state: the moment of one parameter, or a count of steps.
+    """One array in a state.
 
     Attributes:
-      number: its number among the leaves of the state.
       owner: the class that has it as a field, such as "optax.TraceState".
-      field: the field: s and m (ours), nu and mu (optax's), trace (both), or a count.
-      path: path of the parameter.
+      place: the classes, fields and keys that lead to it. They are equal in optax's
+        RMSProp and in ours, and do not depend on how links are nested in chains.
+      node: the part of `place` that leads to its owner.
+      field: "s", "m" of our RMSProp, "nu", "mu" of optax's, "trace" of both; "step" for
+        a count of steps; "mini_step", "acc_grads" of `optax.MultiSteps`; otherwise "".
+      path: path of the parameter that it belongs to.
       array: the array, as it is stored.
-      format: its storage format; None for a count, and for what optax keeps.
+      format: its storage format; None for what does not go through storage.
+      rate_inside: whether a momentum buffer accumulates steps; None where not known.
     """
 
-    number: int
     owner: str
+    place: Place
+    node: Place
     field: str
     path: str
     array: Any
-    format: Format | None
+    format: Format | None = None
+    rate_inside: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,28 +52,38 @@ class Slots:
     Attributes:
       call: the call that errors speak for.
       tree: the state itself.
-      found: its slots.
-      classes: the classes of all that is in it.
-      lr_in_momentum: whether its momentum buffers accumulate steps; both where they
-        differ, and empty where it has none.
+      found: its arrays, in the order of its leaves.
     """
 
     call: Call
     tree: PyTree
     found: tuple[Slot, ...]
-    classes: frozenset[str]
-    lr_in_momentum: frozenset[bool]
 
     @property
-    def counts(self) -> list[Slot]:
-        """The slots that count steps."""
-        return [slot for slot in self.found if slot.field in _COUNTS]
+    def owners(self) -> set[str]:
+        """The classes that have the arrays as their fields."""
+        return {slot.owner for slot in self.found}
 
     @property
     def step(self) -> int | None:
-        """The largest count in the state; None where it has none."""
-        counts = (int(np.asarray(slot.array)) for slot in self.counts)
-        return max(counts, default=None)
+        """The largest count of RMSProp, or of anything else; None without a count."""
+        counts = [slot for slot in self.found if slot.field == "step"]
+        own = [slot for slot in counts if slot.node[-1].startswith("RMSProp")]
+        return max((integer(slot.array) for slot in own or counts), default=None)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """The counts of RMSProp itself by the paths of its parameters."""
+        counts = [slot for slot in self.found if slot.field == "step"]
+        of = {slot.node: integer(slot.array) for slot in counts}
+        seconds = (slot for slot in self.found if slot.field in ("s", "nu"))
+        return {slot.path: of[slot.node] for slot in seconds if slot.node in of}
+
+    @property
+    def rate_inside(self) -> dict[str, bool]:
+        """Whether the momentum buffer accumulates steps, by path, where it is known."""
+        known = (slot for slot in self.found if slot.rate_inside is not None)
+        return {slot.path: bool(slot.rate_inside) for slot in known}
 
     def moments(self, field: str) -> Arrays:
         """Return the arrays of one field by path; each path must have only one."""
@@ -110,25 +111,30 @@ class Slots:
 
     def replaced(self, new: Callable[[Slot], Any]) -> PyTree:
         """Return the state with `new(slot)` in place of the array of each slot."""
-        leaves, treedef = jax.tree.flatten(self.tree)
-        for slot in self.found:
-            leaves[slot.number] = new(slot)
-        return jax.tree.unflatten(treedef, leaves)
+        treedef = jax.tree.structure(self.tree)
+        return jax.tree.unflatten(treedef, map(new, self.found))
 
-    def filled(self, values: Mapping[str, Arrays], step: int | None) -> PyTree:
-        """Return the state with these moments, by field and path, and this step.
+    def filled(
+        self,
+        values: Mapping[str, Arrays],
+        counts: Mapping[str, int | None],
+        around: Mapping[Place, Any],
+    ) -> PyTree:
+        """Return the state with new values in its slots.
 
-        Dtypes and shardings stay those of the state; so does a field that is not in
-        `values`, and a count where `step` is None.
+        `values` are by field and path, `counts` by field, and `around` by place, which
+        goes first. A slot for which there is no value stays as it is. Dtypes and
+        shardings are those of the state.
         """
 
         def new(slot: Slot) -> Any:
             like = slot.array
-            if slot.field in _COUNTS and step is not None:
-                return put_like(min(step, int(np.iinfo(like.dtype).max)), like)
-            if slot.field not in values:
+            value = values.get(slot.field, {}).get(slot.path, counts.get(slot.field))
+            value = around.get(slot.place, value)
+            if value is None:
                 return like
-            value = values[slot.field][slot.path]
+            if slot.field in counts and slot.place not in around:
+                value = min(value, int(np.iinfo(like.dtype).max))
             if slot.format is None:
                 return put_like(value, like)
             dtype = decoded_dtype(self.call, slot.format, like)
@@ -137,38 +143,12 @@ class Slots:
         return self.replaced(new)
 
 
-def slots_of(call: Call, state: PyTree, storage: str | Format = "float32") -> Slots:
-    """Parse an optimizer state, in one pass over it."""
-    format_ = find_format(call, storage)
-    found, classes, orders, number = [], set(), set(), 0
-    for node in nodes(state):
-        found += _slots_at(node, number, format_)
-        classes.add(_class_name(node))
-        orders |= _orders(node)
-        number += jax.tree_util.all_leaves([node])
-    return Slots(call, state, tuple(found), frozenset(classes), frozenset(orders))
-
-
-def our_slots(call: Call, state: PyTree, storage: str | Format) -> Slots:
-    """Parse a state that must have an `RMSPropState` in it."""
-    slots = slots_of(call, state, storage)
-    check_ours(slots)
-    return slots
-
-
-def check_ours(slots: Slots) -> None:
-    """Refuse a state without an `RMSPropState` in it."""
-    if "rmsprop_jax.RMSPropState" not in slots.classes:
-        raise ValueError(
-            f"`{slots.call}`: there is no RMSPropState in this state; got "
-            f"{type(slots.tree).__name__}. Pass what `init` returns for a "
-            "transformation with `rmsprop` or `scale_by_rmsprop` in it."
-        )
-
-
-def put_like(value: Any, like: Any, dtype: Any = None) -> jax.Array:
+def put_like(value: Any, like: Any, dtype: Any = None) -> Any:
     """Cast to the dtype of `like`, or to `dtype`, and put where `like` is."""
-    value = np.asarray(value).astype(like.dtype if dtype is None else dtype)
+    if not hasattr(like, "dtype"):  # a number of Python
+        return type(like)(value)
+    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        value = np.asarray(value).astype(like.dtype if dtype is None else dtype)
     sharding = getattr(like, "sharding", None)
     # An array that was never placed may still meet parameters on any device.
     if sharding is None or not getattr(like, "committed", True):
@@ -176,28 +156,6 @@ def put_like(value: Any, like: Any, dtype: Any = None) -> jax.Array:
     return jax.device_put(value, sharding)
 
 
-def _slots_at(node: Any, number: int, format_: Format) -> Iterator[Slot]:
-    """Find the slots of a node whose first leaf has this number."""
-    owner = _class_name(node)
-    fields = _FIELDS.get(owner, set())
-    for field in node._fields if fields else ():
-        kept = None
-        if owner.startswith("rmsprop_jax.") and field not in _COUNTS:
-            kept = format_ if field == "s" else signed(format_)
-        for path, array in named_leaves(getattr(node, field)):
-            if field in fields:
-                yield Slot(number, owner, field, within(path), array, kept)
-            number += 1
-
-
-def _orders(chain: Any) -> set[bool]:
-    """Tell whether the buffers in a chain accumulate steps, from their places."""
-    links = chain if type(chain) is tuple else ()
-    fields = [_FIELDS.get(_class_name(link), set()) for link in links]
-    moments = [k for k, kept in enumerate(fields) if kept & {"s", "nu"}]
-    buffers = [k for k, kept in enumerate(fields) if "trace" in kept]
-    return {rate_in_momentum(s, b) for s in moments for b in buffers if s < b}
-
-
-def _class_name(node: Any) -> str:
-    return f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}"
+def integer(x: Any) -> int:
+    """Return the integer in an array with one element."""
+    return int(np.asarray(x).reshape(()))

@@ -14,7 +14,8 @@ from ._slots import put_like
 
 _ADVICE = (
     "Extend the mapping by {name: path}, {name: (path, layout)}, or {name: None} to "
-    "leave one out. Nothing was changed."
+    "leave one out; `flax_mapping` leaves out square kernels of convolutions until it "
+    "knows from `transposed` which are transposed. Nothing was changed."
 )
 
 

@@ -4,8 +4,8 @@ Source: `keras/src/optimizers/rmsprop.py` and `base_optimizer.py`, Keras 3.15.1.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import PyTree
@@ -13,29 +13,47 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._storage import Format
 from . import _flax
-from ._layout import owned, to_numpy
-from ._mapping import MISSING, UNEXPECTED, Arrays, parse_mapping
-from ._moments import Picture, export_moments, import_moments
-from ._slots import our_slots
+from ._keras_variables import (
+    ACCUMULATOR,
+    arrays_of,
+    averages_by_name,
+    by_path,
+    config_options,
+    last,
+    parse,
+    variable,
+)
+from ._layout import owned
+from ._mapping import MISSING, Arrays
+from ._moments import export_moments, import_moments
+from ._optax_states import our_slots
+from ._slots import integer
 from ._weights import export_weights, import_weights
 
-_WORDS = ("velocity", "average_gradient", "momentum")
-_OPTIONS = ("rho", "momentum", "epsilon", "centered", "weight_decay")
-_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
-_UNKNOWN = ("use_ema", "loss_scale_factor", "gradient_accumulation_steps")
-_ADVICE = (
-    "Compare the optimizer's `momentum` and `centered` with those of the "
-    "transformation, and the mapping with the paths of the weights. Nothing was "
-    "changed."
-)
+
+class _WithVariables(Protocol):
+    """An optimizer or a model."""
+
+    @property
+    def variables(self) -> Sequence[Any]: ...
+
+
+class _WithConfig(Protocol):
+    """An optimizer."""
+
+    def get_config(self) -> dict[str, Any]: ...
+
+
+Variables = Mapping[str, Any] | Sequence[Any] | _WithVariables
 
 
 def from_variables(
-    variables: Mapping[str, Any],
+    variables: Variables,
     template: PyTree,
     mapping: Mapping[str, Any],
     *,
     paths: Sequence[str] | None = None,
+    gradient_accumulation_steps: int | None = None,
     storage: str | Format = "float32",
 ) -> PyTree:
     """Turn the variables of a Keras optimizer into the state of the matching one.
@@ -45,16 +63,19 @@ def from_variables(
         b = -momentum
 
     The difference is taken in float64; where rounding leaves it below zero it is 0.
-    The counts of the state and of its schedules become `iteration`.
+    The counts of the state and of its schedules become `iteration`, the number of
+    updates where gradients are accumulated.
 
     Args:
-      variables: `{v.path: v.numpy() for v in optimizer.variables}`, or what
-        `optimizer.save_own_variables` stores, by number.
+      variables: `{v.path: v.numpy() for v in optimizer.variables}`, the optimizer
+        itself, or what `optimizer.save_own_variables` stores, by number.
       template: the state to fill: `tx.init(params)` of any transformation with an
         RMSProp of ours in it, built with the same settings.
       mapping: from the paths of Keras' weights to paths in `params`, such as
         `{"sequential/hidden/kernel": "hidden/kernel"}`; see `flax_mapping`.
       paths: `[v.path for v in optimizer.variables]`, for variables by number.
+      gradient_accumulation_steps: that of the optimizer, if it has one. Gradients that
+        it has accumulated go to `optax.MultiSteps(tx, gradient_accumulation_steps)`.
       storage: the `storage` of the transformation.
 
     Returns:
@@ -63,8 +84,8 @@ def from_variables(
     Raises:
       ValueError: one error for all entries that are missing, unexpected or of another
         shape; for an impossible mapping; for a template whose momentum buffer does not
-        have the learning rate in it.
-      TypeError: for a mapping entry of the wrong type.
+        have the learning rate in it; for variables of another optimizer.
+      TypeError: for a mapping entry of the wrong type, or a file.
 
     Example:
       >>> import jax.numpy as jnp, rmsprop_jax
@@ -74,8 +95,11 @@ def from_variables(
       {'w': Array([4.], dtype=float32)}
     """
     call = Call("interop.keras.from_variables")
-    picture = _parse(call, _by_path(call, variables, paths), mapping)
-    return import_moments(picture, our_slots(call, template, storage))
+    ours = our_slots(call, template, storage)
+    accumulates = bool(ours.moments("acc_grads"))
+    given = by_path(call, variables, paths)
+    steps = gradient_accumulation_steps
+    return import_moments(parse(call, given, mapping, steps, accumulates), ours)
 
 
 def to_variables(
@@ -84,6 +108,7 @@ def to_variables(
     paths: Sequence[str],
     *,
     learning_rate: float | None = None,
+    gradient_accumulation_steps: int | None = None,
     storage: str | Format = "float32",
 ) -> dict[str, np.ndarray]:
     """Turn a state into what `optimizer.load_own_variables` takes.
@@ -94,7 +119,7 @@ def to_variables(
 
     Args:
       state: a state of ours, such as `from_variables` returns.
-      mapping, storage: as in `from_variables`.
+      mapping, gradient_accumulation_steps, storage: as in `from_variables`.
       paths: `[v.path for v in optimizer.variables]` of the optimizer to load into,
         which may be new: `optimizer.build(model.trainable_variables)`.
       learning_rate: value of its variable `learning_rate`, if it has one.
@@ -114,24 +139,66 @@ def to_variables(
     """
     call = Call("interop.keras.to_variables")
     ours = our_slots(call, state, storage)
-    picture = _parse(call, dict.fromkeys(paths), mapping)
-    values: Arrays = {"iteration": np.array(ours.step, np.int32)}
+    accumulated = ours.moments("acc_grads")
+    steps = gradient_accumulation_steps
+    picture = parse(call, dict.fromkeys(paths), mapping, steps, bool(accumulated))
+    minis = [slot.array for slot in ours.found if slot.field == "mini_step"]
+    mini_step = integer(minis[0]) if minis and steps else 0
+    iteration = (ours.step or 0) * (steps or 1) + mini_step
+    values: Arrays = {"iteration": np.array(iteration, np.int32)}
     if learning_rate is not None:
         values["learning_rate"] = np.array(learning_rate, np.float32)
     unknown = tuple((MISSING, repr(x)) for x in picture.others if x not in values)
-    picture = dataclasses.replace(picture, problems=unknown)
-    for word, arrays in export_moments(picture, ours).items():
-        values |= {_variable(name, word): owned(x) for name, x in arrays.items()}
-    return {str(i): values[_last(path)] for i, path in enumerate(paths)}
+    moments = export_moments(dataclasses.replace(picture, problems=unknown), ours)
+    for word, arrays in moments.items():
+        factor = mini_step if word == ACCUMULATOR else 1
+        values |= {
+            variable(name, word): owned(factor * x) for name, x in arrays.items()
+        }
+    if not accumulated:
+        for name in picture.moments[ACCUMULATOR]:
+            zeros = np.zeros_like(moments["velocity"][name])
+            values[variable(name, ACCUMULATOR)] = zeros
+    return {str(i): values[last(path)] for i, path in enumerate(paths)}
+
+
+def averages(
+    variables: Variables,
+    params: PyTree,
+    mapping: Mapping[str, Any],
+    *,
+    paths: Sequence[str] | None = None,
+) -> PyTree:
+    """Return the averages of the weights that an optimizer with `use_ema` keeps.
+
+    Args:
+      variables, mapping, paths: as in `from_variables`.
+      params: as in `from_weights`.
+
+    Returns:
+      A tree like `params`.
+
+    Raises:
+      ValueError, TypeError: as `from_variables` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> saved = {"rm_sprop/iteration": 7, "rm_sprop/dense_bias_average": [4.0]}
+      >>> averages(saved, {"b": jnp.zeros(1)}, {"dense/bias": "b"})
+      {'b': Array([4.], dtype=float32)}
+    """
+    call = Call("interop.keras.averages")
+    found = averages_by_name(call, by_path(call, variables, paths), mapping)
+    return import_weights(call, found, params, mapping)
 
 
 def from_weights(
-    weights: Mapping[str, Any], params: PyTree, mapping: Mapping[str, Any]
+    weights: Variables, params: PyTree, mapping: Mapping[str, Any]
 ) -> PyTree:
     """Turn `{v.path: v.numpy() for v in model.variables}` into parameters.
 
     Args:
-      weights: arrays by path.
+      weights: arrays by path, or the model itself.
       params: parameters of the structure, dtypes and shardings that are wanted; with
         the running averages of BatchNorm beside them if those are to move too.
       mapping: as in `from_variables`; None for a path leaves it out.
@@ -147,7 +214,8 @@ def from_weights(
       >>> from_weights({"dense/bias": [1.0]}, {"b": jnp.zeros(1)}, {"dense/bias": "b"})
       {'b': Array([1.], dtype=float32)}
     """
-    return import_weights(Call("interop.keras.from_weights"), weights, params, mapping)
+    call = Call("interop.keras.from_weights")
+    return import_weights(call, arrays_of(call, weights), params, mapping)
 
 
 def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -173,38 +241,34 @@ def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarr
     return export_weights(Call("interop.keras.to_weights"), params, mapping)
 
 
-def options(config: Mapping[str, Any]) -> dict[str, Any]:
+def options(config: Mapping[str, Any] | _WithConfig) -> dict[str, Any]:
     """Return the hyperparameters in a config, as arguments of `dialects.keras`.
 
     Args:
-      config: `optimizer.get_config()`.
+      config: `optimizer.get_config()`, `keras.optimizers.serialize(optimizer)`, or the
+        optimizer itself.
 
     Returns:
-      Arguments for `dialects.keras`. A learning rate that is a schedule is left out:
-      pass an optax schedule in its place.
+      Arguments for `dialects.keras`; for `dialects.keras_legacy` if the config is of
+      TensorFlow 2.10 or earlier, which has "decay". A learning rate that is a schedule
+      is left out: pass an optax schedule in its place.
 
     Raises:
-      ValueError: for a config that uses an option that no dialect has.
+      ValueError: for a config that uses an option that no dialect has, or that is of
+        another optimizer.
 
     Example:
       >>> options({"learning_rate": 0.01, "rho": 0.9, "name": "rmsprop"})
       {'learning_rate': 0.01, 'rho': 0.9}
     """
-    call = Call("interop.keras.options")
-    foreign = [key for key in _UNKNOWN if config.get(key)]
-    if foreign:
-        raise ValueError(
-            f"`{call}`: no dialect has {' or '.join(foreign)}, which this config uses. "
-            "Take it out of the config, and replace it by a transformation of your "
-            "own; `optax.MultiSteps` accumulates gradients."
-        )
-    kept = {key: config[key] for key in (*_OPTIONS, *_CLIPPING) if key in config}
-    rate = config["learning_rate"]
-    return kept if isinstance(rate, Mapping) else {"learning_rate": float(rate), **kept}
+    return config_options(Call("interop.keras.options"), config)
 
 
 def flax_mapping(
-    params: PyTree, modules: Mapping[str, str] | None = None
+    params: PyTree,
+    modules: Mapping[str, str] | None = None,
+    *,
+    transposed: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Name the parameters of common Flax layers as Keras does.
 
@@ -216,6 +280,10 @@ def flax_mapping(
       modules: from our modules to Keras', such as `{"hidden":
         "sequential/hidden"}`, or `{"": "sequential"}` for all; what lies below one
         keeps its name. Without it all modules have the same names.
+      transposed: the modules of ours that are a `ConvTranspose` without
+        `transpose_kernel`; `[]` if none is. Where it is None and a kernel has as many
+        input as output channels, it may be of either kind, and is left out; unless
+        `params` is an `nnx.Module`, or linen named the module `Conv_0` and so on.
 
     Returns:
       A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
@@ -230,61 +298,4 @@ def flax_mapping(
       {'sequential/norm/gamma': 'norm/scale'}
     """
     call = Call("interop.keras.flax_mapping")
-    return _flax.flax_mapping(call, _flax.KERAS, params, modules)
-
-
-def _parse(call: Call, variables: Arrays, mapping: Mapping[str, Any]) -> Picture:
-    """Parse the variables of an optimizer, by path."""
-    places = parse_mapping(call, mapping)
-    known = {_variable(name, word): name for name in places for word in _WORDS}
-    moments, others = {word: {} for word in _WORDS}, {}
-    for path, value in variables.items():
-        variable = _last(path)
-        word = next((x for x in _WORDS if variable.endswith(f"_{x}")), None)
-        if word is None:
-            others[variable] = value
-        else:
-            name = known.get(variable, variable.removesuffix(f"_{word}"))
-            moments[word][name] = value
-    step, expected = others.get("iteration"), ("iteration", "learning_rate")
-    problems = [(UNEXPECTED, repr(name)) for name in others if name not in expected]
-    problems += [(MISSING, "'iteration'")] if "iteration" not in others else []
-    return Picture(
-        call,
-        _WORDS,
-        places,
-        moments,
-        moments,
-        None if step is None else int(to_numpy(step)),
-        _ADVICE,
-        tuple(problems),
-        others=others,
-        # Keras subtracts a buffer of lr*u; ours, of -lr*u, is added.
-        sign=-1.0,
-        lr_in_momentum=frozenset({True}),
-    )
-
-
-def _by_path(
-    call: Call, variables: Mapping[str, Any], paths: Sequence[str] | None
-) -> Arrays:
-    """Return the variables by path, also where they come by number."""
-    if not all(key.isdigit() for key in variables):
-        return dict(variables)
-    if paths is None or len(paths) != len(variables):
-        got = "none" if paths is None else f"{len(paths)}"
-        raise ValueError(
-            f"{call.given(paths=...)} must name the {len(variables)} variables of the "
-            f"optimizer in its order; got {got}. Pass `[v.path for v in "
-            "optimizer.variables]`."
-        )
-    return {path: variables[str(i)] for i, path in enumerate(paths)}
-
-
-def _variable(name: str, word: str) -> str:
-    """Name the variable of a weight's moment as Keras does."""
-    return f"{name.replace('/', '_')}_{word}"
-
-
-def _last(path: str) -> str:
-    return path.rpartition("/")[2]
+    return _flax.flax_mapping(call, _flax.KERAS, params, modules, transposed)

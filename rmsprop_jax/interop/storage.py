@@ -6,7 +6,8 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._storage import Format, decoded, find_format, nearest, signed
-from ._slots import Slot, check_ours, slots_of
+from ._optax_states import check_ours, slots_of
+from ._slots import Slot
 
 
 def convert(
@@ -42,7 +43,7 @@ def convert(
     """
     call = Call("interop.storage.convert", (("storage", "before"),))
     slots = slots_of(call, state, before)
-    if "rmsprop_jax.TableState" in slots.classes:
+    if "rmsprop_jax.TableState" in slots.owners:
         raise ValueError(
             f"`{call}`: a TableState of `sparse.rmsprop` cannot be converted. Take it "
             "out of the state, and continue with the `storage` that it was made with."

@@ -5,45 +5,49 @@ Source: `torch/optim/rmsprop.py`, PyTorch 2.13; `timm/optim/rmsprop_tf.py`, timm
 """
 
 import copy
-import itertools
+import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import IO, Any, Protocol
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._storage import Format
+from .._trees import at
 from . import _flax
-from ._files import load
+from ._checkpoints import open_state_dict, open_weights
 from ._files import save as save_file
-from ._layout import owned, to_numpy
-from ._mapping import MISSING, UNEXPECTED, Problem, parse_mapping
-from ._moments import Moments, Picture, export_moments, import_moments
-from ._slots import our_slots
+from ._mapping import UNEXPECTED, Problem, by_path, parse_mapping, raise_for
+from ._moments import export_moments, import_moments, without_moments
+from ._optax_states import our_slots
+from ._torch_state import (
+    group_options,
+    laid_out,
+    parameter_names,
+    parse,
+)
 from ._weights import export_weights, import_weights
 
-Groups = Sequence[Mapping[str, Any]]
 
-_WORDS = ("square_avg", "grad_avg", "momentum_buffer")
-_BITSANDBYTES = ("state1", "state2", "momentum")  # RMSprop has only the first
-_NESTED = "__bnb_optimizer_quant_state__"  # where bitsandbytes hides it from FSDP
-_NUMBERS = ("lr", "alpha", "eps", "weight_decay", "momentum")
-_SWITCHES = ("centered", "maximize", "decoupled_decay", "lr_in_momentum")
-_UNKNOWN = ("caution", "corrected_weight_decay")  # of timm
-_ADVICE = (
-    "Compare `interop.torch.options(state_dict)` with what the transformation was "
-    "built with, and the mapping with the names of the parameters. Nothing was changed."
-)
+class _WithState(Protocol):
+    """An optimizer, a model, or a wrapper of one."""
+
+    def state_dict(self) -> Any: ...
+
+
+Source = Mapping[str, Any] | str | os.PathLike | IO[bytes] | _WithState
+Names = Sequence[str] | Sequence[Sequence[str]]
 
 
 def from_state_dict(
-    state_dict: Mapping[str, Any] | str | os.PathLike,
+    state_dict: Source,
     template: PyTree,
     mapping: Mapping[str, Any],
     *,
-    names: Sequence[str] | None = None,
+    names: Names | None = None,
     storage: str | Format = "float32",
 ) -> PyTree:
     """Turn `optimizer.state_dict()` into the state of the matching transformation.
@@ -53,19 +57,24 @@ def from_state_dict(
         b = momentum_buffer              its negative from timm with lr_in_momentum
 
     The difference is taken in float64; where rounding leaves it below zero it is 0.
-    The counts of the state and of its schedules become the largest `step`.
+    The counts of the state and of its schedules become the largest `step`. A parameter
+    for which torch has no state yet, because it is frozen or had no gradient, stays as
+    it is in the template.
 
     Args:
-      state_dict: `optimizer.state_dict()`, with tensors or NumPy arrays, or the path of
-        a file: `.safetensors` as `save` writes it, which needs no torch, or a file of
+      state_dict: `optimizer.state_dict()`, with tensors or NumPy arrays; the optimizer
+        itself; a checkpoint with one optimizer in it; or a file of one of these, by its
+        path or open: in safetensors as `save` writes it, which needs no torch, or of
         `torch.save`, which is loaded with `weights_only=True`.
       template: the state to fill: `tx.init(params)` of any transformation with an
         RMSProp of ours in it, built as `options` says.
       mapping: from torch's names to paths in `params`, such as
         `{"0.weight": ("hidden/kernel", "o i -> i o")}`; see `flax_mapping`.
-      names: names of the optimizer's parameters, in its order:
-        `[name for name, _ in model.named_parameters()]`. Not needed where the
-        optimizer was given `model.named_parameters()`.
+      names: names of the optimizer's parameters, one list per parameter group, in the
+        order of the group: `[[{p: name for name, p in model.named_parameters()}[p] for
+        p in group["params"]] for group in optimizer.param_groups]`. For one group its
+        list will do. Not needed where the optimizer was given
+        `model.named_parameters()`.
       storage: the `storage` of the transformation.
 
     Returns:
@@ -88,16 +97,16 @@ def from_state_dict(
       (2, 1)
     """
     call = Call("interop.torch.from_state_dict")
-    picture = _parse(call, load(call, state_dict), mapping, names)
+    picture = parse(call, open_state_dict(call, state_dict), mapping, names)
     return import_moments(picture, our_slots(call, template, storage))
 
 
 def to_state_dict(
     state: PyTree,
-    like: Mapping[str, Any] | str | os.PathLike,
+    like: Source,
     mapping: Mapping[str, Any],
     *,
-    names: Sequence[str] | None = None,
+    names: Names | None = None,
     storage: str | Format = "float32",
     array: Callable[[np.ndarray], Any] = np.asarray,
 ) -> dict[str, Any]:
@@ -109,13 +118,15 @@ def to_state_dict(
 
     Args:
       state: a state of ours, such as `from_state_dict` returns.
-      like: `optimizer.state_dict()` of the optimizer to load into, which may be new.
-        Its hyperparameters and numbering are kept, and tell which moments it needs.
+      like: `optimizer.state_dict()` of the optimizer to load into, which may be new, or
+        whatever else `from_state_dict` takes. Its hyperparameters and numbering are
+        kept, and tell which moments it needs.
       mapping, names, storage: as in `from_state_dict`.
       array: converts each NumPy array; pass `torch.from_numpy` for tensors.
 
     Returns:
-      A dict like `like` with new "state".
+      A state dict with the groups of `like` and new "state". A parameter for which
+      `state` has no moments has none there either: torch makes them when it needs them.
 
     Raises:
       ValueError, TypeError: as `from_state_dict` does.
@@ -130,23 +141,30 @@ def to_state_dict(
       dict_keys(['step', 'square_avg'])
     """
     call = Call("interop.torch.to_state_dict")
-    groups = load(call, like)["param_groups"]
-    new = {"state": {}, "param_groups": groups}
-    picture, ours = _parse(call, new, mapping, names), our_slots(call, state, storage)
-    saved = _state(picture, export_moments(picture, ours), ours.step, array)
-    return {"state": saved, "param_groups": copy.deepcopy(groups)}
+    opened, ours = open_state_dict(call, like), our_slots(call, state, storage)
+    picture = parse(call, opened | {"state": {}}, mapping, names)
+    nothing = without_moments(picture, ours)
+    wanted = {
+        word: {name: None for name in own if name not in nothing}
+        for word, own in picture.wanted.items()
+    }
+    picture = dataclasses.replace(picture, wanted=wanted)
+    moments = export_moments(picture, ours)
+    saved = laid_out(picture, moments, ours.step, array, opened["state"])
+    return {"state": saved, "param_groups": copy.deepcopy(opened["param_groups"])}
 
 
 def from_weights(
-    weights: Mapping[str, Any] | str | os.PathLike,
+    weights: Source,
     params: PyTree,
     mapping: Mapping[str, Any],
 ) -> PyTree:
     """Turn `model.state_dict()` into parameters.
 
     Args:
-      weights: `model.state_dict()`, with tensors or NumPy arrays, or the path of a
-        file, as in `from_state_dict`.
+      weights: `model.state_dict()`, with tensors or NumPy arrays; the model itself; a
+        checkpoint with one model in it; or a file of one of these, as in
+        `from_state_dict`.
       params: parameters of the structure, dtypes and shardings that are wanted; with
         the running averages of BatchNorm beside them if those are to move too.
       mapping: as in `from_state_dict`; None for a name leaves it out.
@@ -165,7 +183,7 @@ def from_weights(
       (2, 1)
     """
     call = Call("interop.torch.from_weights")
-    return import_weights(call, load(call, weights), params, mapping)
+    return import_weights(call, open_weights(call, weights, mapping), params, mapping)
 
 
 def to_weights(params: PyTree, mapping: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -207,9 +225,7 @@ def save(tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     save_file(Call("interop.torch.save"), tree, path)
 
 
-def options(
-    state_dict: Mapping[str, Any] | str | os.PathLike, group: int = 0
-) -> dict[str, Any]:
+def options(state_dict: Source, group: int | None = None) -> dict[str, Any]:
     """Return the hyperparameters of a parameter group, as arguments of its dialect.
 
     `lr` is the learning rate at the time of saving: replace it with your schedule if
@@ -217,14 +233,16 @@ def options(
 
     Args:
       state_dict: as in `from_state_dict`.
-      group: which of the parameter groups.
+      group: which of the parameter groups; None for all, which must then be equal. For
+        groups that differ see `group_labels`.
 
     Returns:
       Arguments for `dialects.torch`; for `dialects.timm`, `stable_baselines3` or
       `bitsandbytes` if it was theirs.
 
     Raises:
-      ValueError: for a group that uses an option of timm that no dialect has.
+      ValueError: for groups that differ; for a group that uses an option of timm that
+        no dialect has, or that belongs to another optimizer.
       ImportError: if the file needs a package that is not installed.
 
     Example:
@@ -233,20 +251,64 @@ def options(
       {'lr': 0.1, 'alpha': 0.99, 'eps': 1e-08, 'weight_decay': 0.0}
     """
     call = Call("interop.torch.options")
-    chosen = load(call, state_dict)["param_groups"][group]
-    foreign = [key for key in _UNKNOWN if chosen.get(key)]
-    if foreign:
-        raise ValueError(
-            f"`{call}`: no dialect has {' or '.join(foreign)}, which this group uses."
-        )
-    if "betas" in chosen:  # bitsandbytes takes a momentum, and never uses it
-        chosen = {**chosen, "alpha": chosen["betas"][0]}
-    numbers = {key: float(chosen[key]) for key in _NUMBERS if key in chosen}
-    return numbers | {key: bool(chosen[key]) for key in _SWITCHES if key in chosen}
+    groups = open_state_dict(call, state_dict)["param_groups"]
+    return group_options(call, groups, group)
+
+
+def group_labels(
+    state_dict: Source,
+    params: PyTree,
+    mapping: Mapping[str, Any],
+    *,
+    names: Names | None = None,
+) -> PyTree:
+    """Label each parameter with its parameter group, for `optax.partition`.
+
+    Args:
+      state_dict, mapping, names: as in `from_state_dict`.
+      params: the parameters.
+
+    Returns:
+      A tree like `params` of "0", "1" and so on; "frozen" for what is in no group. Give
+      "frozen" the transformation `optax.set_to_zero()`.
+
+    Raises:
+      ValueError: for parameters of the optimizer that have no place in `params`.
+      TypeError, ImportError: as `from_state_dict` does.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from rmsprop_jax import dialects
+      >>> groups = [{"params": ["w"], "lr": 0.1}, {"params": ["b"], "lr": 0.01}]
+      >>> saved = {"state": {}, "param_groups": groups}
+      >>> params = {"w": jnp.zeros((2, 1)), "b": jnp.zeros(1)}
+      >>> labels = group_labels(saved, params, {"w": "w", "b": "b"})
+      >>> labels
+      {'b': '1', 'w': '0'}
+      >>> each = {str(k): dialects.torch(**options(saved, k)) for k in range(2)}
+      >>> tx = optax.partition(each, labels)
+    """
+    call = Call("interop.torch.group_labels")
+    groups, labels = open_state_dict(call, state_dict)["param_groups"], {}
+    places, leaves = parse_mapping(call, mapping), by_path(call, params)
+    problems: list[Problem] = []
+    for number, own in enumerate(parameter_names(call, groups, names, places)):
+        for name in own.values():
+            place = places.get(name)
+            if place is not None and place.to in leaves:
+                labels[place.to] = str(number)
+            elif place is not None or name not in places:
+                problems.append((UNEXPECTED, f"{at(name)}, for which there is no path"))
+    raise_for(call, problems, "Extend the mapping; None leaves a parameter out.")
+    tree = [labels.get(path, "frozen") for path in leaves]
+    return jax.tree.unflatten(jax.tree.structure(params), tree)
 
 
 def flax_mapping(
-    params: PyTree, modules: Mapping[str, str] | None = None
+    params: PyTree,
+    modules: Mapping[str, str] | None = None,
+    *,
+    transposed: Collection[str] | None = None,
 ) -> dict[str, str | tuple[str, str] | None]:
     """Name the parameters of common Flax layers as torch does.
 
@@ -258,6 +320,10 @@ def flax_mapping(
       params: parameters, with running averages beside them if those are to move too.
       modules: from our modules to torch's, such as `{"Dense_0": "0"}`; what lies below
         one keeps its name. Without it all modules have the same names.
+      transposed: the modules of ours that are a `ConvTranspose` without
+        `transpose_kernel`; `[]` if none is. Where it is None and a kernel has as many
+        input as output channels, it may be of either kind, and is left out; unless
+        `params` is an `nnx.Module`, or linen named the module `Conv_0` and so on.
 
     Returns:
       A mapping for the functions here. Linen's collections, `params` and `batch_stats`,
@@ -273,110 +339,4 @@ def flax_mapping(
       ('Dense_0/kernel', 'o i -> i o')
     """
     call = Call("interop.torch.flax_mapping")
-    return _flax.flax_mapping(call, _flax.TORCH, params, modules)
-
-
-def _parse(
-    call: Call,
-    state_dict: Mapping[str, Any],
-    mapping: Mapping[str, Any],
-    names: Sequence[str] | None,
-) -> Picture:
-    """Parse what PyTorch, timm or bitsandbytes saves of an optimizer."""
-    groups = state_dict["param_groups"]
-    named = _names(call, groups, names)
-    words = _BITSANDBYTES if any("betas" in group for group in groups) else _WORDS
-    moments, step, problems = _moments(state_dict["state"], named, words)
-    inside = frozenset(
-        bool(group.get("lr_in_momentum", False))
-        for group in groups
-        if group.get("momentum", 0) > 0
-    )
-    return Picture(
-        call,
-        words,
-        parse_mapping(call, mapping),
-        moments,
-        _wanted(groups, named, words),
-        step,
-        _ADVICE,
-        problems,
-        named,
-        # timm subtracts a buffer of lr*u; ours, of -lr*u, is added.
-        sign=-1.0 if True in inside else 1.0,
-        lr_in_momentum=inside,
-        complex_as_parts=True,
-    )
-
-
-def _names(call: Call, groups: Groups, names: Sequence[str] | None) -> dict[Any, str]:
-    """Name the parameters by the keys under which the optimizer keeps them."""
-    keys = [key for group in groups for key in group["params"]]
-    saved = [name for group in groups for name in group.get("param_names", ())]
-    if names is None:
-        by_name = all(isinstance(key, str) for key in keys)
-        names = keys if by_name else saved
-    if len(names) != len(keys):
-        got = f"{len(names)}: {', '.join(names)}" if names else "none"
-        raise ValueError(
-            f"{call.given(names=...)} must name the {len(keys)} parameters of the "
-            f"optimizer in its order; got {got}. Pass `[name for name, _ in "
-            "model.named_parameters()]`."
-        )
-    return dict(zip(keys, names, strict=True))
-
-
-def _moments(
-    state: Mapping[Any, Mapping[str, Any]],
-    named: Mapping[Any, str],
-    words: tuple[str, str, str],
-) -> tuple[Moments, int, tuple[Problem, ...]]:
-    """Sort what is kept for each parameter by moment, and find the largest step."""
-    moments, steps, problems = {word: {} for word in words}, [0], []
-    for key, kept in state.items():
-        name = named.get(key, f"parameter {key}")
-        kept = {**kept, **kept.get(_NESTED, {})}
-        kept.pop(_NESTED, None)
-        if "step" in kept:
-            steps.append(int(to_numpy(kept.pop("step"))))
-        else:
-            problems.append((MISSING, f"step of {name!r}"))
-        for word, array in kept.items():
-            if word in moments and "qmap1" not in kept:
-                moments[word][name] = array
-            else:
-                note = " (8-bit moments do not move)" if "qmap1" in kept else ""
-                problems.append((UNEXPECTED, f"{word} of {name!r}{note}"))
-    return moments, max(steps), tuple(problems)
-
-
-def _wanted(
-    groups: Groups, named: Mapping[Any, str], words: tuple[str, str, str]
-) -> Moments:
-    """Tell which moments an optimizer with these groups keeps."""
-    wanted = {word: {} for word in words}
-    for group in groups:
-        kept = (True, group.get("centered"), group.get("momentum", 0) > 0)
-        for word in itertools.compress(words, kept):
-            wanted[word] |= {named[key]: None for key in group["params"]}
-    return wanted
-
-
-def _state(
-    picture: Picture,
-    moments: Moments,
-    step: int | None,
-    array: Callable[[np.ndarray], Any],
-) -> dict[Any, dict[str, Any]]:
-    """Lay moments out as the "state" of a state dict."""
-    # PyTorch and timm keep the step as a float32 tensor.
-    integer = picture.words is _BITSANDBYTES
-    return {
-        key: {"step": step if integer else array(np.array(step, np.float32))}
-        | {
-            word: array(owned(arrays[name]))
-            for word, arrays in moments.items()
-            if name in arrays
-        }
-        for key, name in picture.names.items()
-    }
+    return _flax.flax_mapping(call, _flax.TORCH, params, modules, transposed)
