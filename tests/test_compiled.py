@@ -49,9 +49,10 @@ def compiled(tx, leaves=1, dtype=jnp.float32, place=lambda x: x):
     state = tx.init(params)
     kept = sum(x.nbytes for x in jax.tree.leaves((params, state)))
     jitted = jax.jit(step, donate_argnums=(0, 1))
+    as_users = {"xla_cpu_use_fusion_emitters": True}  # the other tests do not
     # Master weights give float32 updates, to be added to narrow parameters.
     with jax.numpy_dtype_promotion("standard"):
-        return jitted.lower(params, state, params).compile(), kept
+        return jitted.lower(params, state, params).compile(as_users), kept
 
 
 def passes(program, dtype=r"\w+", shape="256,256"):
