@@ -12,6 +12,7 @@ from rmsprop_jax.interop.optax import from_state, to_state
 PARAMS = {"w": jnp.arange(1.0, 4.0), "b": jnp.ones(2)}
 SCHEDULE = optax.linear_schedule(0.1, 0.0, 20)
 LABELS = {"w": "a", "b": "b"}
+OLD = not hasattr(optax, "snapshot")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,9 @@ WRAPPERS = {
     "noise": noisy,
     "every": lambda make: optax.chain(make(0.1), optax.apply_every(3)),
     "decay": lambda make: optax.chain(
-        optax.add_decayed_weights(SCHEDULE), optax.zero_nans(), make(SCHEDULE)
+        optax.add_decayed_weights(1e-3 if OLD else SCHEDULE),
+        optax.zero_nans(),
+        make(SCHEDULE),
     ),
     "conditional": lambda make: optax.conditionally_transform(
         make(SCHEDULE), lambda step: step % 2 == 0
@@ -121,6 +124,10 @@ def train(tx, state, steps, **extra):
         updates, state = update(g, state, PARAMS, **extra)
         seen.append(updates)
     return seen, state
+
+
+if OLD:
+    del WRAPPERS["snapshot"]
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -293,6 +300,7 @@ def test_buffers_whose_order_is_known_only_from_chains_of_chains():
         from_state(theirs.init(PARAMS), ours.init(PARAMS))
 
 
+@pytest.mark.skipif(OLD, reason="this optax has no monitor")
 def test_a_monitor_measures_again():
     def make(rule):
         kept = optax.measure_with_ema(optax.tree.norm, 0.9)
@@ -323,7 +331,9 @@ def test_an_nnx_optimizer_and_a_plain_state():
     nnx = pytest.importorskip("flax.nnx")
     inject = optax.inject_hyperparams
     theirs, ours = (inject(make)(SCHEDULE) for make in (optax.rmsprop, rmsprop))
-    model = nnx.Dict({name: nnx.Param(p) for name, p in PARAMS.items()})
+    model = nnx.Module()
+    for name, p in PARAMS.items():
+        setattr(model, name, nnx.Param(p))
     optimizer = nnx.Optimizer(model, ours, wrt=nnx.Param)
     _, state = train(theirs, theirs.init(PARAMS), 3)
     moved = from_state(state, optimizer.opt_state)
