@@ -32,8 +32,10 @@ test-all: test test-long test-oldest test-peers
 test-long: $(VENV)/test
 	FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m long
 
+# Here the annotations are enforced too.
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/python -m pytest -n auto
+	.venv-oldest/bin/python -m pytest -n auto \
+	  --jaxtyping-packages=rmsprop_jax,beartype.beartype
 
 test-peers: .venv-peers/test
 	.venv-peers/bin/python -m pytest -m peers -p no:xdist

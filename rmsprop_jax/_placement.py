@@ -40,7 +40,7 @@ def in_memory_of(like: Array, x: Array) -> Array:
     return x if same else jax.device_put(x, space)
 
 
-def resharded(x: Array, like: Array) -> Array:
+def resharded(x: Any, like: Any) -> Any:
     """Shard `x` as `like` is, where shardings are part of the types."""
     given, wanted = jax.typeof(x).sharding, jax.typeof(like).sharding
     if given.mesh.empty or wanted.mesh.empty or given.spec == wanted.spec:

@@ -65,7 +65,7 @@ class RMSPropState(NamedTuple):
         return self.m
 
     @property
-    def count(self) -> Int32[Array, ""]:  # pyright: ignore
+    def count(self) -> PyTree:
         """The number of updates, `step`."""
         return self.step
 

@@ -23,6 +23,7 @@ from rmsprop_jax import (
     rmsprop,
     scale_by_rmsprop,
 )
+from rmsprop_jax._arguments import Call
 from rmsprop_jax._dither import Dither
 from rmsprop_jax._storage import FORMATS, decoded_dtype, encoded
 from rmsprop_jax.dialects._dialect import DIALECTS
@@ -439,9 +440,9 @@ def test_what_is_finite_in_64_bits_stays_so(x64):
 def test_what_is_kept_depends_on_the_precision_of_now(request):
     """What was asked without 64 bits does not decide with them."""
     wide = np.ones(2, np.float64)
-    assert decoded_dtype("f", FORMATS["float32"], wide) == np.float32
+    assert decoded_dtype(Call("f"), FORMATS["float32"], wide) == np.float32
     request.getfixturevalue("x64")
-    assert decoded_dtype("f", FORMATS["float32"], wide) == np.float64
+    assert decoded_dtype(Call("f"), FORMATS["float32"], wide) == np.float64
 
 
 @pytest.mark.parametrize("make", (float, np.float64, np.float32))
