@@ -25,7 +25,7 @@ def well_behaved(steps=200):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.rows(6)
+@pytest.mark.rows(3)
 def test_rmsprop_equals_optax(rule):
     """Within float32 rounding of the distance moved in 200 steps.
 
@@ -45,6 +45,7 @@ def test_rmsprop_equals_optax(rule):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(4)
 def test_scale_by_rmsprop_equals_scale_by_rms_and_stddev(rule):
     options = {k: v for k, v in rule.items() if k != "centered"}
     make = optax.scale_by_stddev if rule["centered"] else optax.scale_by_rms

@@ -29,12 +29,13 @@ def compare(dtype, variants, tolerance):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.rows(4)
+@pytest.mark.rows(2)
 def test_float64_equals_the_equations(x64, rule):
     compare(np.float64, [{**rule, **chain} for chain in CHAINS], 1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(4)
 def test_every_decay_equals_the_equations(x64, rule):
     decays = (0.0, 0.5, 0.99, 0.999)
     compare(np.float64, [dict(rule, decay=decay) for decay in decays], 1e-12)
@@ -54,6 +55,7 @@ def test_complex_equals_the_equations(x64):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
+@pytest.mark.rows(4)
 def test_centered_s_is_the_variance(x64, rule):
     """`s` and `m` are the moments that the textbook form keeps, at every step."""
     decay, g = 0.9, gradients(dtype=np.float64)

@@ -467,16 +467,25 @@ def test_sharding_metadata_of_flax_is_copied_to_a_state(masters):
 
     tx = rmsprop(1e-3, storage="uint8", momentum=0.9)
     tx = master_weights(tx) if masters else tx
+
+    @nnx.jit
+    def start():
+        model = Net(nnx.Rngs(0))
+        return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        g = nnx.grad(lambda m: jnp.mean(m(jnp.arange(4)) ** 2))(model)
+        optimizer.update(model, g)
+
     ranks, dtypes = (
         jax.numpy_rank_promotion("allow"),
         jax.numpy_dtype_promotion("standard"),
     )
     with jax.set_mesh(make_mesh((4, 2), ("x", "y"))), ranks, dtypes:
-        model = Net(nnx.Rngs(0))
-        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+        model, optimizer = start()
         before = model.dense.kernel[...]
-        g = nnx.grad(lambda m: jnp.mean(m(jnp.arange(4)) ** 2))(model)
-        optimizer.update(model, g)
+        step(model, optimizer)
         assert not jnp.array_equal(model.dense.kernel[...], before)
 
 

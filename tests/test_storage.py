@@ -336,7 +336,7 @@ def test_a_restart_repeats_the_run_bit_for_bit(storage):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.rows(4)
+@pytest.mark.rows(2)
 def test_updates_follow_those_of_float32(rule):
     """The mean over 2,000 equal coordinates is that of float32, step after step."""
     gs = jnp.asarray(gradients(steps=30, shape=(3,)), jnp.float32)
@@ -390,7 +390,7 @@ def test_the_moving_average_does_not_stall(storage):
 @every_narrow
 @pytest.mark.parametrize("centered", (False, True))
 @pytest.mark.parametrize("bad", (jnp.nan, jnp.inf, -jnp.inf))
-@pytest.mark.rows(4)
+@pytest.mark.rows(2)
 def test_nonfinite_gradients(storage, centered, bad):
     """Where "propagate", NaN shows in the update at once; "hold" loses one."""
     gs = jnp.asarray(gradients(steps=3, shape=(5,)), jnp.float32)
