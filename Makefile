@@ -28,9 +28,9 @@ test: $(VENV)/test
 # Everything: this, all rows and long runs, the oldest JAX, and the other frameworks.
 test-all: test test-long test-oldest test-peers
 
-# All laws on all rows, killed runs, and fuzzing for BUDGET seconds.
+# All rows and all tests, compiled as users compile, and fuzzing for BUDGET seconds.
 test-long: $(VENV)/test
-	FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m long
+	COMPILE=as-users FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m "not peers"
 
 # Here the annotations are enforced too.
 test-oldest: .venv-oldest/test

@@ -5,7 +5,7 @@ import os
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8"
     # The older emitters compile these small programs in about half the time.
-    " --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_use_fusion_emitters=false" * (os.environ.get("COMPILE") != "as-users")
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -16,16 +16,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# What is measured or shown to fail here depends on how XLA compiles by default. The
-# rest is about values, and most of its time would be LLVM's.
-AS_USERS_COMPILE = ("test_compiled", "test_defects", "test_seeds")
+# The default run compiles in a hurry; `make test-long` runs all of it as users compile.
+AS_USERS = os.environ.get("COMPILE") == "as-users"
+# What is measured or shown to fail here depends on how XLA compiles by default.
+ALWAYS_AS_USERS = ("test_compiled", "test_defects", "test_seeds")
 
 
 @pytest.fixture(autouse=True)
 def compile_quickly(request):
-    """Compile without LLVM's optimizations, but for the modules above."""
-    quick = request.module.__name__ not in AS_USERS_COMPILE
-    jax.config.update("jax_disable_most_optimizations", quick)
+    """Compile without LLVM's optimizations, except in the modules above."""
+    users = AS_USERS or request.module.__name__ in ALWAYS_AS_USERS
+    jax.config.update("jax_disable_most_optimizations", not users)
 
 
 @pytest.fixture

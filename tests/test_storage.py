@@ -25,7 +25,7 @@ from rmsprop_jax import (
 )
 from rmsprop_jax._arguments import Call
 from rmsprop_jax._dither import Dither
-from rmsprop_jax._storage import FORMATS, decoded_dtype, encoded
+from rmsprop_jax._storage import FORMATS, decoded_dtype, encoded, nearest
 from rmsprop_jax.dialects._dialect import DIALECTS
 
 BYTES = {"float32": 4, "bfloat16": 2, "uint8": 1}
@@ -120,6 +120,20 @@ def test_encode_is_monotone(format_, bits):
         x = np.concatenate([-x[::-1], x])
     kept = format_.decode(format_.encode(jnp.asarray(x), jnp.uint32(bits)))
     assert bool(jnp.all(jnp.diff(kept) >= 0))
+
+
+@pytest.mark.parametrize("format_", [BFloat16(), UInt8(), UInt8(-60)], ids=str)
+def test_what_is_rounded_once_is_rounded_to_nearest(format_):
+    low, high = range_of(format_)
+    rng = np.random.default_rng(2)
+    x = np.ldexp(rng.uniform(1, 2, 1000), rng.integers(low + 1, high, 1000))
+    wide = jnp.asarray(x, jnp.float32)
+    below, kept, above = (
+        np.asarray(format_.decode(format_.encode(wide, jnp.uint32(random))), float)
+        for random in (0, 2**31, 2**32 - 1)
+    )
+    np.testing.assert_array_equal(format_.decode(nearest(format_, wide)), kept)
+    assert np.all(np.abs(kept - x) <= np.minimum(x - below, above - x) * (1 + 1e-4))
 
 
 @pytest.mark.parametrize("format_", [BFloat16(), UInt8(), UInt8(-60)], ids=str)
