@@ -337,8 +337,8 @@ OTHER_OPTIONS = [
     (
         dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
         dict(DECAYED, learning_rate=cosine_of_count),
-        r"trace is float32.*; schedule.log_keep_of_rows is None, not float32\[6\]; "
-        r"schedule.ahead_of_rows is float32\[6\], not None",
+        r"trace is float32.*; .*schedule.of_rows.log_keep is None, not float32\[6\]; "
+        r"schedule.of_rows.reach is float32\[6\], not None",
     ),
 ]
 

@@ -13,6 +13,7 @@ nothing is divided by a product that may be small, so this is exact at any stren
 weight decay. A visit reads and writes two numbers of a row, and no entry of the table.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -47,8 +48,8 @@ class ScheduleState(NamedTuple):
     """Sums over a schedule, from which the motion of each idle row is computed.
 
     Attributes:
-      recent: sums from each of the last `period` steps to now; the place of a step is
-        its `clock` modulo `period`.
+      recent: sums from each of the last `period` steps to now. The place of a step is
+        its `clock` modulo `period`; that of now has the sums of a whole period.
       rest: rounding errors of `recent`, to be added in the next step.
       of_rows: sums from the last update of each row to its last visit. Row `i` is
         visited when `clock` is `i` modulo `period`.
@@ -72,14 +73,18 @@ def start_schedule(
     if isinstance(sharding, NamedSharding) and not sharding.mesh.empty:
         sharding = NamedSharding(sharding.mesh, PartitionSpec())
 
-    def sums(zeros: Array) -> IdleSums:
-        return IdleSums(
-            log_keep=None if motion.weight_decay is None else zeros,
-            reach=None if motion.momentum is None else zeros,
+    def sums(zeros: Callable[[], Array]) -> IdleSums:
+        return IdleSums(  # of different arrays, since they are donated together
+            log_keep=None if motion.weight_decay is None else zeros(),
+            reach=None if motion.momentum is None else zeros(),
         )
 
-    recent = jnp.zeros(period, dtype, device=sharding)
-    of_rows = constant_like(rows, jnp.zeros((), dtype))
+    def recent() -> Array:
+        return jnp.zeros(period, dtype, device=sharding)
+
+    def of_rows() -> Array:
+        return constant_like(rows, jnp.zeros((), dtype))
+
     return ScheduleState(sums(recent), sums(recent), sums(of_rows))
 
 
@@ -127,15 +132,7 @@ def next_schedule(
     age = jnp.minimum(missed, period)  # the last visit was `period` steps ago
     before = jax.tree.map(which.get, schedule.of_rows)
     after = _joined(motion, schedule, before, missed, age, clock)
-
-    def start_now(recent: Array) -> Array:
-        return recent.at[clock % period].set(0.0)
-
-    return ScheduleState(
-        jax.tree.map(start_now, schedule.recent),
-        jax.tree.map(start_now, schedule.rest),
-        jax.tree.map(which.set, schedule.of_rows, after),
-    )
+    return schedule._replace(of_rows=jax.tree.map(which.set, schedule.of_rows, after))
 
 
 def _period(schedule: ScheduleState) -> int:
@@ -149,25 +146,26 @@ def _extended(
     clock: UInt32[Array, ""],
 ) -> ScheduleState:
     """Extend the recent sums by the update that follows `step` updates."""
-    dtype = jax.tree.leaves(schedule.recent)[0].dtype
+    like, period = jax.tree.leaves(schedule.recent)[0], _period(schedule)
+    dtype, places = like.dtype, jnp.arange(period, dtype=jnp.uint32)
+    age = (clock - jnp.uint32(1) - places) % period + jnp.uint32(1)
+    recent, rest = jax.tree.map(
+        lambda x: jnp.where(age == 1, 0.0, x), (schedule.recent, schedule.rest)
+    )
     rate = motion.rate(step, dtype)
     shrink = rate * jnp.asarray(motion.weight_decay or 0.0, dtype)
-    log_keep, reach = schedule.recent
+    log_keep, reach = recent
     if log_keep is not None:
         log_keep = jnp.full_like(log_keep, jnp.log1p(-shrink))
     if reach is not None:
-        places = jnp.arange(len(reach), dtype=jnp.uint32)
-        age = (clock - jnp.uint32(1) - places) % _period(schedule) + jnp.uint32(1)
         push = jnp.asarray(motion.momentum if motion.nesterov else 1.0, dtype)
         push = push if motion.lr_in_momentum else -rate * push
         reach = push * _fade(motion, age, dtype) - shrink * reach
     # In two parts, so that long sums of small numbers are not rounded away.
-    more = jax.tree.map(jnp.add, schedule.rest, IdleSums(log_keep, reach))
-    recent = jax.tree.map(jnp.add, schedule.recent, more)
-    rest = jax.tree.map(
-        lambda old, more, new: more - (new - old), schedule.recent, more, recent
-    )
-    return schedule._replace(recent=recent, rest=rest)
+    more = jax.tree.map(jnp.add, rest, IdleSums(log_keep, reach))
+    after = jax.tree.map(jnp.add, recent, more)
+    rest = jax.tree.map(lambda old, x, new: x - (new - old), recent, more, after)
+    return schedule._replace(recent=after, rest=rest)
 
 
 def _joined(
@@ -180,7 +178,6 @@ def _joined(
 ) -> IdleSums:
     """Add the sums over the last `age` steps to those of rows until then."""
     places = (clock - age) % _period(schedule)
-    # The place of now has the sums of a whole period until these begin again.
     log_keep, reach = jax.tree.map(
         lambda recent: jnp.where(age == 0, 0.0, recent[places]), schedule.recent
     )
