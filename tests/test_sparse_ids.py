@@ -262,6 +262,24 @@ def test_construction_names_what_is_wrong(options, error, match):
         sparse.rmsprop(0.1, **options)
 
 
+def test_a_call_that_does_not_fit_is_refused_in_our_words():
+    for options, match in (
+        (dict(lr=0.1), r"has no argument `lr`; its word is `learning_rate`"),
+        (dict(alpha=0.9), r"has no argument `alpha`; its word is `decay`"),
+        (dict(weight_decay_mask=0), r"`weight_decay_mask`. Its arguments are `learn"),
+        (dict(), r"missing a required argument: 'learning_rate'. Its arguments"),
+        (dict(params=0), r"leave the parameters out"),
+    ):
+        with pytest.raises(TypeError, match=rf"^`sparse.rmsprop.*{match}"):
+            sparse.rmsprop(**options)
+
+
+def test_the_same_arguments_give_the_same_optimizer():
+    """As the dense optimizer, so that `jax.jit` compiles once for both."""
+    assert sparse.rmsprop(0.1, 0.9) is sparse.rmsprop(learning_rate=0.1)
+    assert sparse.rmsprop(0.1) is not sparse.rmsprop(0.2)
+
+
 def test_what_must_be_known_may_not_be_traced():
     with pytest.raises(TypeError, match=r"decay=.*known at construction.*traced"):
         jax.jit(lambda decay: sparse.rmsprop(0.1, decay) and 0)(0.9)
@@ -368,7 +386,9 @@ def test_what_is_no_state_is_refused():
     table = jnp.asarray(TABLE)
     restored = dict(TX.init(table)._asdict())
     # The annotations of `flush` are enforced here and would speak first.
-    with pytest.raises(TypeError, match="`flush`.* must be a `TableState`.*got dict"):
+    with pytest.raises(
+        TypeError, match=r"`flush`.* must be a `TableState`.*got dict.*init\(table\)"
+    ):
         _table_checks.checked("flush", table, restored, TX.init)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from .._arguments import (
     NONFINITE,
     Call,
+    cached,
     check_choice,
     check_learning_rate,
     check_numbers,
@@ -49,6 +50,7 @@ class SparseTransformation(NamedTuple):
     flush: Callable[..., tuple[Array, TableState]]
 
 
+@cached
 def rmsprop(
     learning_rate: ArrayLike | np.generic | optax.Schedule,
     decay: ArrayLike = 0.9,

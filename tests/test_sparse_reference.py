@@ -1,0 +1,186 @@
+"""Random runs of a table against the dense rule in extended precision, in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import quick_jit
+from test_sparse import cosine, zipf
+
+from rmsprop_jax import sparse
+from rmsprop_jax.sparse import _idle_schedule
+
+ROWS, DIM, STEPS, PERIOD = 41, 2, 300, 32
+
+
+def dense(
+    table,
+    batches,
+    rate,
+    dtype,
+    decay=0.9,
+    eps=1e-8,
+    initial_scale=0.0,
+    eps_in_sqrt=True,
+    centered=False,
+    momentum=None,
+    nesterov=False,
+    bias_correction=False,
+    lr_in_momentum=True,
+    weight_decay=None,
+    decoupled_weight_decay=False,
+):
+    """Give the table after each step, and the distance that each entry has moved.
+
+    Numbers are those that `dtype` holds, and the arithmetic is NumPy's longdouble.
+    """
+
+    def number(x):
+        return np.longdouble(np.dtype(dtype).type(x or 0.0))
+
+    del decoupled_weight_decay
+    decay, eps, mu, wd = map(number, (decay, eps, momentum, weight_decay))
+    p = table.astype(np.longdouble)
+    mean, square, b = (np.zeros_like(p) for _ in range(3))
+    square += number(initial_scale)
+    path, moved = [p], np.zeros_like(p)
+    for t, g in enumerate(batches):
+        lr = number(rate[t])
+        mean, square = decay * mean + (1 - decay) * g, decay * square
+        square = square + (1 - decay) * g**2
+        weight = 1 - decay ** (t + 1) if bias_correction else np.longdouble(1)
+        v = square / weight - (mean / weight) ** 2 * centered
+        v = np.maximum(v, 0)
+        root = np.sqrt(v + eps) if eps_in_sqrt else np.sqrt(v) + eps
+        u = np.divide(g, root, out=np.zeros_like(g), where=g != 0)
+        x = lr * u if lr_in_momentum else u
+        b = mu * b + x
+        if momentum is not None:
+            x = x + mu * b if nesterov else b
+        x = (x if lr_in_momentum else lr * x) + lr * wd * p
+        p, moved = p - x, moved + np.abs(x)
+        path.append(p)
+    return np.asarray(path[1:]), moved
+
+
+@pytest.fixture
+def short_period(monkeypatch):
+    """Visit rows often: a run of 300 steps is then as long as one of 40,000."""
+    monkeypatch.setattr(_idle_schedule, "_LEAST_PERIOD", PERIOD // 2)
+
+
+def run(rate, options, ids, gradients, table):
+    """Give the rate and what `gather` reads before each step, and the last table."""
+    tx = sparse.rmsprop(rate, **options)
+
+    def one(carry, batch):
+        count, read = carry[1].step, tx.gather(*carry, batch[0])
+        now = jnp.asarray(rate(count) if callable(rate) else rate)
+        return tx.update(*carry, *batch), (now, read)
+
+    def all_steps():
+        carry, on_the_way = jax.lax.scan(one, (table, tx.init(table)), (ids, gradients))
+        return *on_the_way, tx.flush(*carry)[0]
+
+    return map(np.asarray, quick_jit(all_steps)())
+
+
+def draw(seed, dtype):
+    """Draw ids, most rows seldom and none for long, their gradients, and a table."""
+    rng = np.random.default_rng(seed)
+    quiet = np.repeat(rng.random(STEPS // 10) < 0.5, 10)[:, None]
+    ids = np.where(quiet, -1, zipf(STEPS, ROWS, batch=6, seed=seed)).astype(np.int32)
+    size = 10.0 ** rng.uniform(-2, 1, (*ids.shape, 1))
+    g = size * rng.standard_normal((*ids.shape, DIM))
+    return ids, g.astype(dtype), rng.standard_normal((ROWS, DIM)).astype(dtype)
+
+
+def excess(rate, options, dtype, seed):
+    """Give the largest error, as a multiple of what rounding explains.
+
+    A row is rounded about twice in each step that uses it and in each visit: by half a
+    unit in the last place of its largest entry on the way, or of its distance, of which
+    what comes out of the buffer is a part. Where storage is narrow, each of its steps
+    has the relative error of a moment.
+    """
+    ids, g, table = draw(seed, dtype)
+    batches = np.zeros((STEPS, ROWS, DIM), np.longdouble)
+    for batch, i, x in zip(batches, ids, g, strict=True):
+        np.add.at(batch, i[i >= 0], x[i >= 0])
+    plain = {k: x for k, x in options.items() if k != "storage"}
+    rates, read, end = run(rate, options, *map(jnp.asarray, (ids, g, table)))
+    path, moved = dense(table, batches, rates, dtype, **plain)
+    path = np.concatenate([table[None], path])
+
+    uses = np.sum([np.any(ids == row, axis=1) for row in range(ROWS)], axis=1)
+    roundings = uses[:, None] + STEPS / PERIOD + 1
+    unit = np.finfo(dtype).eps / 2
+    allowed = 2 * unit * roundings * (np.max(np.abs(path), axis=0) + moved)
+    allowed += NARROW[options.get("storage", "float32")] * moved
+    error = np.abs(end - path[-1]) / allowed
+    gaps = np.abs(read - path[np.arange(STEPS)[:, None], ids]) / allowed[ids]
+    return max(np.max(error), np.max(np.where(ids[..., None] < 0, 0.0, gaps)))
+
+
+# The spacing of what a format stores, relative to what it stores.
+NARROW = {"float32": 0.0, "bfloat16": 2.0**-7, "uint8": 2.0**-2}
+
+
+def to_zero(count):
+    """Warm up from 0, and end at 0."""
+    return optax.warmup_cosine_decay_schedule(0.0, 0.05, 60, 250)(count / 1)
+
+
+def steep(count):
+    """Shrink rows more in a step than any momentum shrinks its buffer."""
+    return optax.warmup_cosine_decay_schedule(0.0, 0.9, 60, 250)(count / 1)
+
+
+def pieces(count):
+    return optax.piecewise_constant_schedule(0.05, {100: 0.2, 200: 0.0})(count / 1)
+
+
+# What each number or option may be in a random case; eps where a variance is small.
+RATES = (0.01, cosine, to_zero, steep, pieces)
+CHOICES = dict(
+    rule=(
+        dict(),
+        dict(centered=True, initial_scale=1.0, eps=1e-2),
+        dict(bias_correction=True, eps_in_sqrt=False),
+        dict(centered=True, bias_correction=True, eps=1e-2, decay=0.7),
+    ),
+    momentum=(dict(), *(dict(momentum=mu) for mu in (0.0, 0.9, 0.99, 0.999))),
+    nesterov=(dict(), dict(nesterov=True)),
+    order=(dict(), dict(lr_in_momentum=False)),
+    decay=(
+        dict(),
+        *(dict(weight_decay=x, decoupled_weight_decay=True) for x in (0.01, 0.3, 1.0)),
+    ),
+    storage=(dict(), dict(), dict(storage="bfloat16"), dict(storage="uint8")),
+)
+
+
+def random_case(seed):
+    """Draw a learning rate and options."""
+    rng = np.random.default_rng(seed)
+    options = {}
+    for choices in CHOICES.values():
+        options |= choices[rng.integers(len(choices))]
+    if "momentum" not in options:
+        options.pop("nesterov", None), options.pop("lr_in_momentum", None)
+    if options.get("centered"):  # a variance from narrow moments may be far off
+        options.pop("storage", None)
+    return RATES[rng.integers(len(RATES))], options
+
+
+@pytest.mark.parametrize("seed", range(160))
+@pytest.mark.rows(6)
+def test_random_runs_are_as_exact_as_float32(seed, short_period):
+    assert excess(*random_case(seed), np.float32, seed) < 1
+
+
+@pytest.mark.parametrize("seed", range(1000, 1080))
+@pytest.mark.rows(3)
+def test_random_runs_are_as_exact_as_float64(seed, short_period, x64):
+    assert excess(*random_case(seed), np.float64, seed) < 1
