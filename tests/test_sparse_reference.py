@@ -31,7 +31,8 @@ def dense(
     weight_decay=None,
     decoupled_weight_decay=False,
 ):
-    """Give the table after each step, and the distance that each entry has moved.
+    """Give the table after each step, the distance that each entry has moved, and
+    the distances that its buffer would have gone after each step that used it.
 
     Numbers are those that `dtype` holds, and the arithmetic is NumPy's longdouble.
     """
@@ -44,7 +45,7 @@ def dense(
     p = table.astype(np.longdouble)
     mean, square, b = (np.zeros_like(p) for _ in range(3))
     square += number(initial_scale)
-    path, moved = [p], np.zeros_like(p)
+    path, moved, promised = [p], np.zeros_like(p), np.zeros_like(p)
     for t, g in enumerate(batches):
         lr = number(rate[t])
         mean, square = decay * mean + (1 - decay) * g, decay * square
@@ -61,7 +62,9 @@ def dense(
         x = (x if lr_in_momentum else lr * x) + lr * wd * p
         p, moved = p - x, moved + np.abs(x)
         path.append(p)
-    return np.asarray(path[1:]), moved
+        reach = (1 if lr_in_momentum else max(rate)) / (1 - mu)
+        promised += np.any(g != 0, axis=1, keepdims=True) * np.abs(b) * reach
+    return np.asarray(path), moved, promised
 
 
 @pytest.fixture
@@ -101,8 +104,8 @@ def excess(rate, options, dtype, seed):
 
     A row is rounded about twice in each step that uses it and in each visit: by half a
     unit in the last place of its largest entry on the way, or of its distance, of which
-    what comes out of the buffer is a part. Where storage is narrow, each of its steps
-    has the relative error of a moment.
+    what comes out of the buffer is a part. Where storage is narrow, a moment or the
+    buffer is also off by a spacing of the format.
     """
     ids, g, table = draw(seed, dtype)
     batches = np.zeros((STEPS, ROWS, DIM), np.longdouble)
@@ -110,14 +113,12 @@ def excess(rate, options, dtype, seed):
         np.add.at(batch, i[i >= 0], x[i >= 0])
     plain = {k: x for k, x in options.items() if k != "storage"}
     rates, read, end = run(rate, options, *map(jnp.asarray, (ids, g, table)))
-    path, moved = dense(table, batches, rates, dtype, **plain)
-    path = np.concatenate([table[None], path])
-
+    path, moved, promised = dense(table, batches, rates, dtype, **plain)
     uses = np.sum([np.any(ids == row, axis=1) for row in range(ROWS)], axis=1)
     roundings = uses[:, None] + STEPS / PERIOD + 1
     unit = np.finfo(dtype).eps / 2
     allowed = 2 * unit * roundings * (np.max(np.abs(path), axis=0) + moved)
-    allowed += NARROW[options.get("storage", "float32")] * moved
+    allowed += NARROW[options.get("storage", "float32")] * (moved + promised)
     error = np.abs(end - path[-1]) / allowed
     gaps = np.abs(read - path[np.arange(STEPS)[:, None], ids]) / allowed[ids]
     return max(np.max(error), np.max(np.where(ids[..., None] < 0, 0.0, gaps)))
@@ -184,3 +185,88 @@ def test_random_runs_are_as_exact_as_float32(seed, short_period):
 @pytest.mark.rows(3)
 def test_random_runs_are_as_exact_as_float64(seed, short_period, x64):
     assert excess(*random_case(seed), np.float64, seed) < 1
+
+
+DECOUPLED = dict(decoupled_weight_decay=True)
+
+
+def level(count):
+    """The schedule that stays at 0.01."""
+    return 0.01 + 0 * (count / 1)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "strength"), [(0.99, 1.0), (0.99, 5.0), (0.999, 0.1), (0.9, 90.0)]
+)
+@pytest.mark.rows(2)
+def test_weight_decay_as_strong_as_momentum(momentum, strength, short_period):
+    """Here `1 - lr*weight_decay` shrinks a row as fast as its buffer, or faster."""
+    options = dict(momentum=momentum, lr_in_momentum=strength > 1)
+    options |= dict(weight_decay=strength, **DECOUPLED)
+    assert excess(level, options, np.float32, seed=3) < 1
+
+
+def test_the_clock_may_begin_anywhere(short_period):
+    """Visits go by the clock, also where it goes on from 0 after 2**32 - 1."""
+    ids, g, table = map(jnp.asarray, draw(5, np.float32))
+    tx = sparse.rmsprop(steep, momentum=0.9, weight_decay=0.5, **DECOUPLED)
+
+    def end_from(clock):
+        state = tx.init(table)
+        state = state._replace(clock=clock, touched=state.touched + clock)
+        carry, _ = jax.lax.scan(
+            lambda carry, batch: (tx.update(*carry, *batch), None),
+            (table, state),
+            (ids, g),
+        )
+        return tx.flush(*carry)[0]
+
+    clocks = jnp.asarray([0, 77, 2**32 - 40], jnp.uint32)
+    first, *others = quick_jit(jax.vmap(end_from))(clocks)
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strength", (1e-4, 1.0))
+def test_a_million_steps(strength):
+    """Of a row used once, of one never used, and of one used near the end."""
+    count, last, changed = 1_000_000, 37, 400_000
+
+    def rate(count):
+        return jnp.where(count < changed, 0.01, 0.005)
+
+    tx = sparse.rmsprop(rate, momentum=0.9, weight_decay=strength, **DECOUPLED)
+
+    def idle(carry, steps):
+        ids, g = jnp.asarray([-1]), jnp.zeros((1, 1))
+        return jax.lax.fori_loop(0, steps, lambda _, c: tx.update(*c, ids, g), carry)
+
+    @jax.jit
+    def run(table):
+        first = tx.update(table, tx.init(table), jnp.asarray([0]), jnp.ones((1, 1)))
+        early, state = tx.flush(*idle(first, count - last))
+        near = tx.update(
+            jnp.ones_like(table), state, jnp.asarray([2]), jnp.ones((1, 1))
+        )
+        return first[1].trace, near[1].trace, early, tx.flush(*idle(near, last))[0]
+
+    b, late_b, early, late = (np.asarray(x) for x in run(jnp.ones((3, 1))))
+    single, i = np.float32, np.arange(1, 600)
+    logs = [
+        np.log1p(-np.longdouble(single(x)) * single(strength)) for x in (0.01, 0.005)
+    ]
+    mu = np.longdouble(single(0.9)) ** i
+    # The first step and the one near the end are not idle.
+    slow, fast = count - last - changed, changed - 1
+    keep = np.exp(fast * logs[0] + slow * logs[1])
+    reach = np.sum(mu * np.exp((fast - i) * logs[0] + slow * logs[1]))
+    other = np.exp(logs[0])
+    want = keep * np.asarray([other + b[0, 0], other]) + reach * [b[0, 0], 0]
+    visits = 2**-24 * count / _idle_schedule._LEAST_PERIOD
+    np.testing.assert_allclose(early[:2, 0], want, rtol=2 * visits, atol=1e-30)
+    keep, reach = np.exp(last * logs[1]), 0
+    for k in range(1, last + 1):
+        reach += mu[k - 1] * np.exp((last - k) * logs[1])
+    want = keep * (np.exp(logs[1]) + late_b[2, 0]) + reach * late_b[2, 0]
+    np.testing.assert_allclose(late[2, 0], want, rtol=1e-6)
