@@ -257,12 +257,14 @@ def test_a_million_steps(strength):
         np.log1p(-np.longdouble(single(x)) * single(strength)) for x in (0.01, 0.005)
     ]
     mu = np.longdouble(single(0.9)) ** i
-    # The first step and the one near the end are not idle.
-    slow, fast = count - last - changed, changed - 1
+    # The first step is not idle.
+    slow, fast = count - last - changed + 1, changed - 1
     keep = np.exp(fast * logs[0] + slow * logs[1])
     reach = np.sum(mu * np.exp((fast - i) * logs[0] + slow * logs[1]))
     other = np.exp(logs[0])
-    want = keep * np.asarray([other + b[0, 0], other]) + reach * [b[0, 0], 0]
+    want = keep * np.asarray([other + b[0, 0], other]) + reach * np.asarray(
+        [b[0, 0], 0]
+    )
     visits = 2**-24 * count / _idle_schedule._LEAST_PERIOD
     np.testing.assert_allclose(early[:2, 0], want, rtol=2 * visits, atol=1e-30)
     keep, reach = np.exp(last * logs[1]), 0
