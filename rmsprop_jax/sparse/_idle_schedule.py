@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Float, UInt32
 
 from .._placement import constant_like
 from ._idle_moments import logarithm, powers
@@ -114,17 +114,17 @@ def missed_steps(
 def next_schedule(
     motion: Motion,
     schedule: ScheduleState | None,
-    step: Int32[Array, ""],
+    rate: Float[Array, ""],
     clock: UInt32[Array, ""],
     touched: UInt32[Array, " rows"],
 ) -> ScheduleState | None:
-    """Extend the sums by the update that follows `step` updates, and visit rows.
+    """Extend the sums by an update at this rate, and visit rows.
 
-    `clock` and `touched` are those after this update.
+    `clock` and `touched` are those after the update.
     """
     if schedule is None:
         return None
-    schedule = _extended(motion, schedule, step, clock)
+    schedule = _extended(motion, schedule, rate, clock)
     period = _period(schedule)
     visits = jnp.arange(-(-len(touched) // period), dtype=jnp.int32)
     which = SomeRows((clock % period).astype(jnp.int32) + period * visits)
@@ -142,17 +142,16 @@ def _period(schedule: ScheduleState) -> int:
 def _extended(
     motion: Motion,
     schedule: ScheduleState,
-    step: Int32[Array, ""],
+    rate: Float[Array, ""],
     clock: UInt32[Array, ""],
 ) -> ScheduleState:
-    """Extend the recent sums by the update that follows `step` updates."""
+    """Extend the recent sums by an update at this rate."""
     like, period = jax.tree.leaves(schedule.recent)[0], _period(schedule)
     dtype, places = like.dtype, jnp.arange(period, dtype=jnp.uint32)
     age = (clock - jnp.uint32(1) - places) % period + jnp.uint32(1)
     recent, rest = jax.tree.map(
         lambda x: jnp.where(age == 1, 0.0, x), (schedule.recent, schedule.rest)
     )
-    rate = motion.rate(step, dtype)
     shrink = rate * jnp.asarray(motion.weight_decay or 0.0, dtype)
     log_keep, reach = recent
     if log_keep is not None:

@@ -63,7 +63,8 @@ def take_step(
         rows, missed = _up_to_date(optimizer, table, state, which)
         gradients = lift(gradients.reshape(ids.size, table.shape[1]), rows.s.dtype)
         g = jax.ops.segment_sum(gradients, places, len(places))
-        rows = _step(optimizer, state.step, g, rows)
+        rate = optimizer.motion.rate(state.step, real_dtype(rows.p.dtype))
+        rows = _step(optimizer, rate, state.step, g, rows)
         past = jnp.sum(ids == len(table), dtype=jnp.int32)
         table, after = _written(optimizer, table, state, which, rows)
         after = _counted(after, past)
@@ -72,7 +73,7 @@ def take_step(
         never = jnp.any(rows.p.real[:, :1] < -jnp.inf, axis=1)
         after = _marked(after, which, missed + jnp.uint32(1), never)
         schedule = next_schedule(
-            optimizer.motion, after.schedule, state.step, after.clock, after.touched
+            optimizer.motion, after.schedule, rate, after.clock, after.touched
         )
         return table, after._replace(schedule=schedule)
 
@@ -117,7 +118,7 @@ def _up_to_date(
     return Rows(p, s, m, b), missed
 
 
-def _step(optimizer: Optimizer, step: Array, g: Array, rows: Rows) -> Rows:
+def _step(optimizer: Optimizer, rate: Array, step: Array, g: Array, rows: Rows) -> Rows:
     """Take the step of the dense optimizer that follows `step` updates."""
     dtype, real = rows.s.dtype, real_dtype(rows.p.dtype)
     c = coefficients(optimizer.rule, saturating_add(step, jnp.int32(1)), dtype)
@@ -125,8 +126,7 @@ def _step(optimizer: Optimizer, step: Array, g: Array, rows: Rows) -> Rows:
         u, s, m = *_advance_rows(c, g, rows.s, optimizer.nonfinite), None
     else:
         u, s, m = advance(c, g, rows.s, rows.m, nonfinite=optimizer.nonfinite)
-    rate = optimizer.motion.rate(step, real).astype(rows.p.dtype)
-    p, b = _moved(optimizer.motion, rate, rows, lift(u, real))
+    p, b = _moved(optimizer.motion, rate.astype(rows.p.dtype), rows, lift(u, real))
     return Rows(p, s, m, b)
 
 
