@@ -215,6 +215,24 @@ def test_weight_decay_as_strong_as_momentum(momentum, strength, short_period):
     assert excess(level, options, np.float32, seed=3) < 1
 
 
+def test_small_terms_are_not_rounded_away():
+    """Of a weak decay in 4,000 steps; a constant rate has a closed form."""
+    ends = []
+    for rate in (level, 0.01):
+        tx = sparse.rmsprop(rate, momentum=0.999, weight_decay=1e-3, **DECOUPLED)
+
+        def idle(state, tx=tx):
+            ids, g = jnp.asarray([-1]), jnp.zeros((1, 1))
+            carry = jax.lax.fori_loop(
+                0, 4000, lambda _, c: tx.update(*c, ids, g), (jnp.ones((2, 1)), state)
+            )
+            return tx.flush(*carry)[0]
+
+        state = tx.init(jnp.ones((2, 1)))._replace(trace=jnp.asarray([[1e-3], [0.0]]))
+        ends.append(quick_jit(idle)(state))
+    np.testing.assert_allclose(*ends, rtol=5e-7)
+
+
 def test_the_clock_may_begin_anywhere(short_period):
     """Visits go by the clock, also where it goes on from 0 after 2**32 - 1."""
     ids, g, table = map(jnp.asarray, draw(5, np.float32))
