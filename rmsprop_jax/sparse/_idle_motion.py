@@ -91,13 +91,14 @@ def _at_constant_rate(
 ) -> tuple[Array, Array]:
     """Compute keep = c**k and reach = sum_i mu**i * c**(k-i), times -lr if after it."""
     mu = float(np.dtype(dtype).type(motion.momentum or 0.0))
-    c = 1.0
+    shrink = 0.0
     if motion.weight_decay is not None:
-        c -= float(motion.learning_rate) * motion.weight_decay
-    small, big = sorted((mu, c))
-    gap = big - small
-    keep, _ = powers(math.log(c), k, dtype)
-    power, _ = powers(math.log(big), k, dtype)
+        shrink = float(motion.learning_rate) * motion.weight_decay
+    # 1 - mu is exact, and 1 - shrink is not.
+    log_keep, gap = math.log1p(-shrink), abs((1 - mu) - shrink)
+    small, big = sorted((mu, 1 - shrink))
+    keep, _ = powers(log_keep, k, dtype)
+    power, _ = powers(log_keep if big > mu else math.log(big), k, dtype)
     if gap == 0:
         ratio = k.astype(dtype) / jnp.asarray(big, dtype)
     else:
