@@ -174,6 +174,14 @@ def test_rows_idle_for_ages_underflow_to_zero():
     chex.assert_tree_all_finite((table, state))
 
 
+def test_decay_and_momentum_of_zero_are_numbers():
+    """A row that missed no step keeps its moments: 0**0 is 1."""
+    tx = sparse.rmsprop(0.1, decay=0.0, momentum=0.0)
+    table, state = step([1, 4], tx=tx)
+    want = TABLE - 0.1 * np.isin(np.arange(6), [1, 4])[:, None]
+    chex.assert_trees_all_close(tx.gather(table, state, np.arange(6)), want, rtol=1e-6)
+
+
 def test_flush_twice_is_flush_once():
     options = dict(momentum=0.9, weight_decay=0.1, decoupled_weight_decay=True)
     tx = sparse.rmsprop(cosine_of_count, storage="uint8", **options)
