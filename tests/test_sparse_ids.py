@@ -1,5 +1,6 @@
 """Which ids there may be, what is refused, and the corners of tables and counters."""
 
+import dataclasses
 import functools
 
 import chex
@@ -10,7 +11,7 @@ import optax
 import pytest
 from cases import quick_jit
 
-from rmsprop_jax import sparse
+from rmsprop_jax import Format, sparse
 from rmsprop_jax.sparse import _sparse_rmsprop, _table_checks
 
 TX = sparse.rmsprop(0.1)
@@ -180,6 +181,29 @@ def test_decay_and_momentum_of_zero_are_numbers():
     table, state = step([1, 4], tx=tx)
     want = TABLE - 0.1 * np.isin(np.arange(6), [1, 4])[:, None]
     chex.assert_trees_all_close(tx.gather(table, state, np.arange(6)), want, rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bits(Format):
+    """Keeps the random bits alone."""
+
+    signed = True
+    stochastic = True
+
+    def encode(self, x, random):
+        return (random >> 8).astype(jnp.float32)
+
+    def decode(self, stored):
+        return jnp.zeros_like(stored)
+
+
+def test_a_flush_rounds_by_other_bits_than_the_step_after_it():
+    tx, table = sparse.rmsprop(0.1, storage=Bits()), jnp.asarray(TABLE)
+    state = tx.init(table)
+    _, flushed = tx.flush(table, state)
+    _, stepped = tx.update(table, state, jnp.arange(6), jnp.ones((6, 2)))
+    assert not bool(jnp.any(flushed.s == stepped.s))
+    assert len(np.unique(flushed.s)) == len(np.unique(stepped.s)) == 12
 
 
 def test_flush_twice_is_flush_once():
