@@ -92,6 +92,20 @@ def test_momentum_costs_the_same_whatever_it_is():
     assert 0 < 0.99 * work[0] < work[1] < 1.01 * work[0]
 
 
+@pytest.mark.parametrize(
+    ("rows", "period"), [(6, 4096), (2**21, 4096), (2**21 + 1, 8192), (10**8, 32768)]
+)
+def test_what_a_schedule_keeps(rows, period):
+    """Four bytes per row for weight decay, four for momentum, and a few sums."""
+    table = jax.ShapeDtypeStruct((rows, 1), jnp.float32)
+    both = jax.eval_shape(make(OPTIONS[-1]).init, table).schedule
+    shapes = [x.shape for x in jax.tree.leaves(both)]
+    assert shapes == [(period,)] * 4 + [(rows,)] * 2
+    momentum = dict(OPTIONS[-1], weight_decay=None, decoupled_weight_decay=False)
+    one = jax.eval_shape(make(momentum).init, table).schedule
+    assert [x.shape for x in jax.tree.leaves(one)] == [(period,)] * 2 + [(rows,)]
+
+
 def test_the_measure_can_fail():
     """A dense gradient shows, and so does a table that is not donated."""
     tx = sparse.rmsprop(0.01)
