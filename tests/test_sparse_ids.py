@@ -12,6 +12,7 @@ import pytest
 from cases import quick_jit
 
 from rmsprop_jax import Format, sparse
+from rmsprop_jax._arguments import Call
 from rmsprop_jax.sparse import _sparse_rmsprop, _table_checks
 
 TX = sparse.rmsprop(0.1)
@@ -421,7 +422,7 @@ def test_what_is_no_state_is_refused():
     with pytest.raises(
         TypeError, match=r"`flush`.* must be a `TableState`.*got dict.*init\(table\)"
     ):
-        _table_checks.checked("flush", table, restored, TX.init)
+        _table_checks.checked(Call("flush"), table, restored, TX.init)
 
 
 def test_a_state_is_checked_by_shapes_alone():
