@@ -25,12 +25,19 @@ from rmsprop_jax import RMSPropState, scale_by_rmsprop, sparse
 
 DIM, BATCH, RATE = 64, 4096, 1e-3
 SIZES = (500_000, 5_000_000)
+SCHEDULED: dict[str, Any] = dict(
+    learning_rate=optax.cosine_decay_schedule(RATE, 10_000),
+    weight_decay=1e-2,
+    decoupled_weight_decay=True,
+)
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "momentum": dict(momentum=0.9),
     "row_wise": dict(row_wise=True),
     "uint8": dict(storage="uint8"),
     "bfloat16": dict(storage="bfloat16"),
+    "schedule": dict(**SCHEDULED, momentum=0.9),
+    "schedule, momentum 0.99999": dict(**SCHEDULED, momentum=0.99999),
 }
 
 
@@ -55,7 +62,7 @@ def draw(rng: np.random.Generator, rows: int) -> tuple[jax.Array, jax.Array]:
 
 
 def sparse_run(rows: int, options: dict[str, Any]) -> Run:
-    tx = sparse.rmsprop(RATE, **options)
+    tx = sparse.rmsprop(**{"learning_rate": RATE, **options})
     table = jax.random.normal(jax.random.key(0), (rows, DIM))
     # `+ 0` writes to every page, which an array of zeros alone does not.
     state = jax.jit(lambda x: jax.tree.map(lambda y: y + 0, x))(tx.init(table))

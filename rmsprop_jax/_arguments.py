@@ -174,13 +174,15 @@ def check_start(call: Call, initial_scale: Any, bias_correction: bool) -> None:
         )
 
 
-def check_state(call: Call, state: Any, kind: type) -> None:
-    """Refuse a state of another class."""
+def check_state(
+    call: Call, state: Any, kind: type, *, method: str = ".update", of: str = "params"
+) -> None:
+    """Refuse a state of another class, which `init(of)` does not return."""
     if not isinstance(state, kind):
         raise TypeError(
-            f"`{call}.update`: the state must be a `{kind.__name__}`, as `init` "
+            f"`{call}{method}`: the state must be a `{kind.__name__}`, as `init` "
             f"returns it; got {type(state).__name__}. Restore a checkpoint into the "
-            "structure of `init(params)`, with the same options."
+            f"structure of `init({of})`, with the same options."
         )
 
 

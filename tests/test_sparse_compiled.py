@@ -79,6 +79,33 @@ def test_a_step_writes_in_place(options):
     assert "copy" not in row_arrays(program)
 
 
+def test_momentum_costs_the_same_whatever_it_is():
+    """The sums of a schedule have as many terms at 0.99999 as at 0.9."""
+    work = []
+    for momentum in (0.9, 0.99999):
+        tx = make(OPTIONS[-1] | dict(momentum=momentum))
+        table = jax.ShapeDtypeStruct((ROWS, DIM), jnp.float32)
+        state = jax.eval_shape(tx.init, table)
+        step = jax.jit(tx.update).lower(table, state, *batch())
+        work.append(step.cost_analysis()["flops"])
+    # But for a multiplication by a number that happens to be 1.
+    assert 0 < 0.99 * work[0] < work[1] < 1.01 * work[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "period"), [(6, 4096), (2**21, 4096), (2**21 + 1, 8192), (10**8, 32768)]
+)
+def test_what_a_schedule_keeps(rows, period):
+    """Four bytes per row for weight decay, four for momentum, and a few sums."""
+    table = jax.ShapeDtypeStruct((rows, 1), jnp.float32)
+    both = jax.eval_shape(make(OPTIONS[-1]).init, table).schedule
+    shapes = [x.shape for x in jax.tree.leaves(both)]
+    assert shapes == [(period,)] * 4 + [(rows,)] * 2
+    momentum = dict(OPTIONS[-1], weight_decay=None, decoupled_weight_decay=False)
+    one = jax.eval_shape(make(momentum).init, table).schedule
+    assert [x.shape for x in jax.tree.leaves(one)] == [(period,)] * 2 + [(rows,)]
+
+
 def test_the_measure_can_fail():
     """A dense gradient shows, and so does a table that is not donated."""
     tx = sparse.rmsprop(0.01)

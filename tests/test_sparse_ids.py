@@ -1,5 +1,6 @@
 """Which ids there may be, what is refused, and the corners of tables and counters."""
 
+import dataclasses
 import functools
 
 import chex
@@ -10,7 +11,8 @@ import optax
 import pytest
 from cases import quick_jit
 
-from rmsprop_jax import sparse
+from rmsprop_jax import Format, sparse
+from rmsprop_jax._arguments import Call
 from rmsprop_jax.sparse import _sparse_rmsprop, _table_checks
 
 TX = sparse.rmsprop(0.1)
@@ -174,6 +176,37 @@ def test_rows_idle_for_ages_underflow_to_zero():
     chex.assert_tree_all_finite((table, state))
 
 
+def test_decay_and_momentum_of_zero_are_numbers():
+    """A row that missed no step keeps its moments: 0**0 is 1."""
+    tx = sparse.rmsprop(0.1, decay=0.0, momentum=0.0)
+    table, state = step([1, 4], tx=tx)
+    want = TABLE - 0.1 * np.isin(np.arange(6), [1, 4])[:, None]
+    chex.assert_trees_all_close(tx.gather(table, state, np.arange(6)), want, rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bits(Format):
+    """Keeps the random bits alone."""
+
+    signed = True
+    stochastic = True
+
+    def encode(self, x, random):
+        return (random >> 8).astype(jnp.float32)
+
+    def decode(self, stored):
+        return jnp.zeros_like(stored)
+
+
+def test_a_flush_rounds_by_other_bits_than_the_step_after_it():
+    tx, table = sparse.rmsprop(0.1, storage=Bits()), jnp.asarray(TABLE)
+    state = tx.init(table)
+    _, flushed = tx.flush(table, state)
+    _, stepped = tx.update(table, state, jnp.arange(6), jnp.ones((6, 2)))
+    assert not bool(jnp.any(flushed.s == stepped.s))
+    assert len(np.unique(flushed.s)) == len(np.unique(stepped.s)) == 12
+
+
 def test_flush_twice_is_flush_once():
     options = dict(momentum=0.9, weight_decay=0.1, decoupled_weight_decay=True)
     tx = sparse.rmsprop(cosine_of_count, storage="uint8", **options)
@@ -262,6 +295,24 @@ def test_construction_names_what_is_wrong(options, error, match):
         sparse.rmsprop(0.1, **options)
 
 
+def test_a_call_that_does_not_fit_is_refused_in_our_words():
+    for options, match in (
+        (dict(lr=0.1), r"has no argument `lr`; its word is `learning_rate`"),
+        (dict(alpha=0.9), r"has no argument `alpha`; its word is `decay`"),
+        (dict(weight_decay_mask=0), r"`weight_decay_mask`. Its arguments are `learn"),
+        (dict(), r"missing a required argument: 'learning_rate'. Its arguments"),
+        (dict(params=0), r"leave the parameters out"),
+    ):
+        with pytest.raises(TypeError, match=rf"^`sparse.rmsprop.*{match}"):
+            sparse.rmsprop(**options)
+
+
+def test_the_same_arguments_give_the_same_optimizer():
+    """As the dense optimizer, so that `jax.jit` compiles once for both."""
+    assert sparse.rmsprop(0.1, 0.9) is sparse.rmsprop(learning_rate=0.1)
+    assert sparse.rmsprop(0.1) is not sparse.rmsprop(0.2)
+
+
 def test_what_must_be_known_may_not_be_traced():
     with pytest.raises(TypeError, match=r"decay=.*known at construction.*traced"):
         jax.jit(lambda decay: sparse.rmsprop(0.1, decay) and 0)(0.9)
@@ -337,8 +388,8 @@ OTHER_OPTIONS = [
     (
         dict(momentum=0.9, learning_rate=cosine_of_count, lr_in_momentum=False),
         dict(DECAYED, learning_rate=cosine_of_count),
-        r"trace is float32.*; schedule.log_keep_of_rows is None, not float32\[6\]; "
-        r"schedule.ahead_of_rows is float32\[6\], not None",
+        r"trace is float32.*; .*schedule.of_rows.log_keep is None, not float32\[6\]; "
+        r"schedule.of_rows.reach is float32\[6\], not None",
     ),
 ]
 
@@ -368,8 +419,10 @@ def test_what_is_no_state_is_refused():
     table = jnp.asarray(TABLE)
     restored = dict(TX.init(table)._asdict())
     # The annotations of `flush` are enforced here and would speak first.
-    with pytest.raises(TypeError, match="`flush`.* must be a `TableState`.*got dict"):
-        _table_checks.checked("flush", table, restored, TX.init)
+    with pytest.raises(
+        TypeError, match=r"`flush`.* must be a `TableState`.*got dict.*init\(table\)"
+    ):
+        _table_checks.checked(Call("flush"), table, restored, TX.init)
 
 
 def test_a_state_is_checked_by_shapes_alone():

@@ -6,7 +6,8 @@ alone: each row remembers when it was last updated, and the steps that it missed
 applied in closed form when the row is next needed.
 """
 
-from ._idle_motion import ScheduleState as ScheduleState
+from ._idle_schedule import IdleSums as IdleSums
+from ._idle_schedule import ScheduleState as ScheduleState
 from ._row_gradients import RowGradients as RowGradients
 from ._row_gradients import value_and_row_grad as value_and_row_grad
 from ._sparse_rmsprop import SparseTransformation as SparseTransformation

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from .._arguments import (
     NONFINITE,
     Call,
+    cached,
     check_choice,
     check_learning_rate,
     check_numbers,
@@ -49,6 +50,7 @@ class SparseTransformation(NamedTuple):
     flush: Callable[..., tuple[Array, TableState]]
 
 
+@cached
 def rmsprop(
     learning_rate: ArrayLike | np.generic | optax.Schedule,
     decay: ArrayLike = 0.9,
@@ -86,7 +88,7 @@ def rmsprop(
       learning_rate: step size: a number or an optax schedule. With weight decay, or
         with momentum and `lr_in_momentum=False`, the motion of idle rows depends on
         it: then it cannot be traced, and under a schedule the state has one or two
-        more numbers per row.
+        more numbers per row, and the sums of the last 4,096 steps.
       decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as in
         `scale_by_rmsprop`, but fixed: idle steps are computed later.
       momentum: weight of the past in the buffer `b`, in [0, 1); None keeps no buffer.

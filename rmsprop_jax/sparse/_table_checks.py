@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._arguments import Call, is_traced
+from .._arguments import Call, check_state, is_traced
 from ._table_state import TableState
 
 
@@ -32,12 +32,7 @@ def checked(
     `like(shape, dtype)` returns the shapes and dtypes of the state of such a table.
     """
     check_table(call, table)
-    if not isinstance(state, TableState):
-        raise TypeError(
-            f"`{call}`: the state must be a `TableState`, as `init` returns it; got "
-            f"{type(state).__name__}. Restore a checkpoint into the structure of "
-            "`init(table)`."
-        )
+    check_state(call, state, TableState, method="", of="table")
     table, state = jax.tree.map(_as_array, (table, state))
     expected = like(table.shape, table.dtype)
     if _types(state) != _types(expected):

@@ -14,7 +14,8 @@ from .._precision import arithmetic_dtype, real_dtype
 from .._rule import Rule
 from .._storage import Format, signed
 from ._float_patterns import FloatPatterns
-from ._idle_motion import Motion, ScheduleState, start_schedule
+from ._idle_motion import Motion
+from ._idle_schedule import ScheduleState, start_schedule
 
 
 class TableState(NamedTuple):
@@ -91,7 +92,7 @@ def start(optimizer: Optimizer, table: Array) -> TableState:
         ),
         m=buffer() if optimizer.rule.centered else None,
         trace=None if motion.momentum is None else buffer(),
-        schedule=start_schedule(motion, lambda: constant_like(rows, zero(real)), real),
+        schedule=start_schedule(motion, rows, real),
     )
 
 

@@ -13,7 +13,8 @@ from .._precision import arithmetic_dtype, lift, lower, real_dtype
 from .._rule import accumulate, advance, coefficients, decay_weights
 from .._storage import Format, encoded
 from ._idle_moments import decay_moments
-from ._idle_motion import Motion, idle_steps, map_rows, next_schedule, saturating_add
+from ._idle_motion import Motion, idle_steps, saturating_add
+from ._idle_schedule import missed_steps, next_schedule
 from ._rows import AllRows, SomeRows, along_rows, distinct
 from ._table_state import Optimizer, TableState
 
@@ -62,14 +63,19 @@ def take_step(
         rows, missed = _up_to_date(optimizer, table, state, which)
         gradients = lift(gradients.reshape(ids.size, table.shape[1]), rows.s.dtype)
         g = jax.ops.segment_sum(gradients, places, len(places))
-        rows = _step(optimizer, state.step, g, rows)
+        rate = optimizer.motion.rate(state.step, real_dtype(rows.p.dtype))
+        rows = _step(optimizer, rate, state.step, g, rows)
         past = jnp.sum(ids == len(table), dtype=jnp.int32)
         table, after = _written(optimizer, table, state, which, rows)
-        after = _counted(optimizer, after, past)
+        after = _counted(after, past)
         # XLA copies an array that it might write before its last use: in this step, or
         # in the loss that gave the gradients. So what is written depends on both.
         never = jnp.any(rows.p.real[:, :1] < -jnp.inf, axis=1)
-        return table, _marked(after, which, missed + jnp.uint32(1), never)
+        after = _marked(after, which, missed + jnp.uint32(1), never)
+        schedule = next_schedule(
+            optimizer.motion, after.schedule, rate, after.clock, after.touched
+        )
+        return table, after._replace(schedule=schedule)
 
     return with_automatic_axes(
         stepped, lambda: _specs((table, state)), table, state, ids, row_gradients
@@ -100,15 +106,19 @@ def _up_to_date(
     b = None if b is None else lift(b, real)
     s, m = decay_moments(optimizer.rule, missed, state.step, s, m)
     if optimizer.motion.moves_idle_rows:
-        known = map_rows(lambda now, kept: which.get(kept), state.schedule)
-        effect = idle_steps(optimizer.motion, missed, known, real)
+        if state.schedule is None:
+            effect = idle_steps(optimizer.motion, missed, real)
+        else:
+            effect = missed_steps(
+                optimizer.motion, state.schedule, which, missed, state.clock
+            )
         keep, reach, fade = (along_rows(x, p).astype(p.dtype) for x in effect)
         p = keep * p if b is None else keep * p + reach * b
         b = None if b is None else fade * b
     return Rows(p, s, m, b), missed
 
 
-def _step(optimizer: Optimizer, step: Array, g: Array, rows: Rows) -> Rows:
+def _step(optimizer: Optimizer, rate: Array, step: Array, g: Array, rows: Rows) -> Rows:
     """Take the step of the dense optimizer that follows `step` updates."""
     dtype, real = rows.s.dtype, real_dtype(rows.p.dtype)
     c = coefficients(optimizer.rule, saturating_add(step, jnp.int32(1)), dtype)
@@ -116,8 +126,7 @@ def _step(optimizer: Optimizer, step: Array, g: Array, rows: Rows) -> Rows:
         u, s, m = *_advance_rows(c, g, rows.s, optimizer.nonfinite), None
     else:
         u, s, m = advance(c, g, rows.s, rows.m, nonfinite=optimizer.nonfinite)
-    rate = optimizer.motion.rate(step, real).astype(rows.p.dtype)
-    p, b = _moved(optimizer.motion, rate, rows, lift(u, real))
+    p, b = _moved(optimizer.motion, rate.astype(rows.p.dtype), rows, lift(u, real))
     return Rows(p, s, m, b)
 
 
@@ -180,13 +189,12 @@ def _written(
     )
 
 
-def _counted(optimizer: Optimizer, state: TableState, past: Array) -> TableState:
+def _counted(state: TableState, past: Array) -> TableState:
     """Count one step, and the ids past the end."""
     return state._replace(
         step=saturating_add(state.step, jnp.int32(1)),
         clock=state.clock + jnp.uint32(1),
         dropped=saturating_add(state.dropped, past),
-        schedule=next_schedule(optimizer.motion, state.schedule, state.step),
     )
 
 
@@ -198,11 +206,13 @@ def _marked(
 ) -> TableState:
     """Record that rows are up to date, `steps` after they last were."""
 
-    def note(now: Array, kept: Array) -> Array:
-        return which.set(kept, jnp.where(never, 0.0, now))
-
     touched = which.add(state.touched, steps + never.astype(jnp.uint32))
-    return state._replace(touched=touched, schedule=map_rows(note, state.schedule))
+    schedule = state.schedule and state.schedule._replace(
+        of_rows=jax.tree.map(
+            lambda x: which.set(x, never.astype(x.dtype)), state.schedule.of_rows
+        )
+    )
+    return state._replace(touched=touched, schedule=schedule)
 
 
 def _specs(tree: PyTree, *more: Any) -> PyTree:
