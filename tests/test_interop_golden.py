@@ -92,6 +92,7 @@ def group(options):
 
 
 @pytest.mark.parametrize(("dialect", "name", "arguments"), cases())
+@pytest.mark.rows(6)
 def test_either_half_may_be_ours(x64, dialect, name, arguments):
     recording = np.load(GOLDEN / f"{dialect}.npz")
     suffix = "_complex" if name.startswith("complex") else ""

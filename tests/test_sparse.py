@@ -111,7 +111,7 @@ def both(*args, **kwargs):
 
 
 @pytest.mark.parametrize(("rate", "options"), CASES, ids=case_name)
-@pytest.mark.rows(5)
+@pytest.mark.rows(2)
 def test_equal_to_dense_in_float64(x64, rate, options):
     """After 1,000 steps, moments too; on the way `gather` reads the dense table."""
     ids = zipf(1000)
@@ -167,6 +167,7 @@ def test_narrow_moments_of_rows_touched_in_every_step_are_dense_to_the_bit():
 
 
 @pytest.mark.parametrize("storage", ("bfloat16", "uint8"))
+@pytest.mark.rows(1)
 def test_narrow_moments_equal_dense_in_the_mean(storage):
     """Over seeds: the dense optimizer rounds in idle steps too, without bias."""
     ids = zipf(120, rows=12, batch=2)
@@ -208,7 +209,7 @@ class Single(Format):
 @pytest.mark.parametrize("storage", ("bfloat16", "uint8", Single()))
 @pytest.mark.parametrize("dtype", (np.float64, np.complex128))
 @pytest.mark.parametrize(("rate", "options"), CASES[::3], ids=case_name)
-@pytest.mark.rows(5)
+@pytest.mark.rows(2)
 def test_what_does_not_move_keeps_its_64_bits(x64, rate, options, dtype, storage):
     """Moments of 32 bits cut no entry to 32 bits, and weight decay is exact."""
     tx = sparse.rmsprop(rate, storage=storage, **options)
@@ -228,7 +229,7 @@ def test_what_does_not_move_keeps_its_64_bits(x64, rate, options, dtype, storage
 
 
 @pytest.mark.parametrize(("rate", "options"), CASES, ids=case_name)
-@pytest.mark.rows(3)
+@pytest.mark.rows(1)
 def test_moments_of_32_bits_move_a_table_of_64(x64, rate, options):
     """Far from 0, where a table of 32 bits would be off by 6e-5 in every step."""
     ids = zipf(40)

@@ -63,6 +63,7 @@ def row_arrays(program):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=case_name)
+@pytest.mark.rows(2)
 def test_a_step_writes_in_place(options):
     tx = make(options)
     table = jnp.zeros((ROWS, DIM))
@@ -190,7 +191,7 @@ SHARDED = sparse.rmsprop(0.01, momentum=0.9, storage="bfloat16")
     ],
     ids=str,
 )
-@pytest.mark.rows(2)
+@pytest.mark.rows(1)
 def test_sharded_rows_equal_unsharded_and_stay_where_they_are(axis_type, of_batch):
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
     split = NamedSharding(mesh, PartitionSpec("rows"))
@@ -237,7 +238,7 @@ SPECS = [("rows",), ("rows", "columns"), (None, "columns"), (("rows", "columns")
 @pytest.mark.parametrize("options", OPTIONS, ids=case_name)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("axis_type", KINDS, ids=str)
-@pytest.mark.rows(6)
+@pytest.mark.rows(2)
 def test_init_under_jit_puts_rows_where_they_are(axis_type, spec, options):
     """As eager `init` does, by shapes alone: what is in the table is never read."""
     mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(axis_type,) * 2)
@@ -261,6 +262,7 @@ def test_init_under_jit_puts_rows_where_they_are(axis_type, spec, options):
     [(AxisType.Auto, (0, 8)), *((kind, (8, 0)) for kind in KINDS)],
     ids=str,
 )
+@pytest.mark.rows(1)
 def test_init_under_jit_of_an_empty_table(axis_type, shape):
     mesh = jax.make_mesh((4,), ("rows",), axis_types=(axis_type,))
     split = NamedSharding(mesh, PartitionSpec("rows"))

@@ -37,6 +37,7 @@ def compiled(tx, method):
 
 
 @pytest.mark.parametrize("dtype", (np.int8, np.uint8, np.int16, np.int32, np.uint32))
+@pytest.mark.rows(2)
 def test_ids_of_any_integer_dtype(dtype):
     ids = np.asarray([5, 0, 5, 3], dtype)
     for given in (ids, jnp.asarray(ids)):
@@ -51,6 +52,7 @@ def read(ids, table=TABLE):
 
 
 @pytest.mark.parametrize("shape", ((), (2,), (2, 1, 2), (2, 0)))
+@pytest.mark.rows(2)
 def test_ids_of_any_shape(shape):
     ids = np.resize([5, -1, 5, 3], shape).astype(np.int32)
     rows = np.where(ids[..., None] < 0, 0.0, TABLE[ids])
@@ -131,6 +133,7 @@ def test_an_empty_batch_is_a_step_all_the_same():
 
 
 @pytest.mark.parametrize("shape", ((1, 3), (4, 1), (0, 3), (3, 0)))
+@pytest.mark.rows(2)
 def test_tables_of_few_rows_and_columns(shape):
     ids = jnp.asarray([0, -1, 0] if shape[0] else [-1, -1, -1])
     tx = sparse.rmsprop(0.1, momentum=0.9, row_wise=True)
