@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Int32, PyTree
 from ._arguments import Call, cached, check_numbers
 from ._dither import Dither
 from ._number_lines import RESIDUALS, join, move, split
-from ._placement import Shaped, constant_like
+from ._placement import Shaped, constant_like, resharded
 from ._precision import lift
 from ._storage import undifferentiable
 from ._trees import (
@@ -116,7 +116,7 @@ def master_weights(
                 "params)`."
             )
         check_gradients(call, updates, params)
-        wide, _ = map_leaves(call, _lift_gradient, updates, params)
+        wide, *_ = map_leaves(call, _lift_gradient, updates, params, state.residual)
         masters = jax.tree.map(_join, params, state.residual)
         wide, inner_state = inner.update(wide, state.inner_state, masters, **extra_args)
 
@@ -128,15 +128,16 @@ def master_weights(
                 f"`{call}` cannot be differentiated through: a parameter of 16 bits is "
                 "a step function of the gradients. Differentiate with float32 "
                 "parameters.",
-                lambda w: move(p, w, bits, random),
+                lambda w: move(resharded(p, w), w, bits, random),
             )
             u, residual = land(w + u.astype(w.dtype))
             return u, p, w, residual
 
-        updates, _, _, residual = map_leaves(
+        landed, _, _, residual = map_leaves(
             call, land_leaf, wide, params, masters, state.residual
         )
         step = jnp.asarray(optax.safe_increment(state.step))
+        updates = jax.tree.map(_resharded, landed, updates)
         return updates, MasterWeightsState(step, residual, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
@@ -273,12 +274,17 @@ def _wide(p: Shaped) -> Shaped:
     return lift(jnp.asarray(p), jnp.float32)
 
 
-def _lift_gradient(leaf: int, g: Array, p: Array) -> tuple[Array, Array]:
+def _lift_gradient(leaf: int, g: Array, p: Array, residual: Array) -> Any:
     del leaf
-    return lift(g, jnp.float32) if _is_narrow(p) else g, p
+    wide = lift(resharded(g, residual), jnp.float32) if _is_narrow(p) else g
+    return wide, p, residual
+
+
+def _resharded(u: Any, g: Any) -> Any:
+    return resharded(u, g) if is_inexact(g) else u
 
 
 def _join(p: Array, residual: Int[Array, "..."] | None = None) -> Shaped:
     if residual is None or not _is_narrow(p):
         return _wide(p)
-    return join(p, residual)
+    return join(resharded(p, residual), residual)

@@ -22,6 +22,7 @@ from ._arguments import (
 )
 from ._boundary import bounded
 from ._momentum import keep_trace
+from ._placement import resharded
 from ._precision import lift
 from ._rule import Rule, decay_weights
 from ._scale_by_rmsprop import divide
@@ -272,5 +273,5 @@ def _check_mask(call: Call, mask: PyTree, params: PyTree) -> None:
 
 
 def _as(p: ArrayLike, u: Array) -> Array:
-    p = jnp.asarray(p)
+    p = resharded(jnp.asarray(p), u)
     return lift(p, u.real.dtype).astype(u.dtype)
