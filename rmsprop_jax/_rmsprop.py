@@ -24,7 +24,7 @@ from ._boundary import bounded
 from ._momentum import keep_trace
 from ._placement import resharded
 from ._precision import lift
-from ._rule import Rule, decay_weights
+from ._rule import Rule, decay_weights, step_down
 from ._scale_by_rmsprop import divide
 from ._storage import Format
 from ._trees import is_inexact, map_leaves
@@ -190,7 +190,7 @@ def _scale_by_learning_rate(
         rate, state = _next_rate(call, learning_rate, state)
 
         def scale(u: Any) -> Any:
-            return -_scalar(rate, u.dtype) * u if is_inexact(u) else u
+            return step_down(u, _scalar(rate, u.dtype)) if is_inexact(u) else u
 
         return jax.tree.map(scale, updates), state
 
