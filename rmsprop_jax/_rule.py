@@ -93,15 +93,15 @@ def advance(
     """Advance the moments of one parameter by one gradient, all of one precision."""
     finite, held = jnp.isfinite(g), nonfinite == "hold"
     # |g - m|**2 must not overflow: 2**62 in float32, 2**510 in float64.
-    limited = _limit(g, math.sqrt(float(jnp.finfo(g.dtype).max)) / 4)
-    # Times 0 what is not finite is NaN, in all that follows, and the rest adds nothing.
-    g = d = limited if held else limited + _times_zero(g)
+    # Times 0 it is NaN where it is not finite, and adds nothing where it is.
+    nothing = _times_zero(g)
+    g = d = _limit(g, math.sqrt(float(jnp.finfo(g.dtype).max)) / 4)
     if m is not None:
         new_m = m + jnp.asarray(c.pull, m.dtype) * (g - m)
-        m = jnp.where(finite, new_m, m) if held else new_m
+        m = jnp.where(finite, new_m, m) if held else new_m + nothing
         d = g - m
     new_s = c.decay * s + c.fresh * _square(d)
-    s = jnp.where(finite, new_s, s) if held else new_s
+    s = jnp.where(finite, new_s, s) if held else new_s + (nothing.real + nothing.imag)
     # The square underflows below 1e-19 in float32; the floor is what it stands for.
     root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
     u = _limit(_divide(g, root + c.eps_outside))
@@ -115,8 +115,12 @@ def accumulate(
     nesterov: bool,
 ) -> tuple[Inexact[Array, "*shape"], Inexact[Array, "*shape"]]:
     """Add `x` to a momentum buffer; return the update and the new buffer."""
-    b = _limit(momentum * b + x)
-    return (_limit(x + momentum * b) if nesterov else b), b
+    # So the sum of all steps stays finite. A limit of the sum would do the same, but XLA
+    # for CPU then keeps one more array.
+    largest = float(jnp.finfo(x.dtype).max)
+    x = _limit(x, (1 - jnp.real(momentum)) * (largest * (1 - 1e-6)))
+    b = momentum * b + x
+    return (x + momentum * b if nesterov else b), b
 
 
 def step_down(x: Inexact[Array, "*shape"], rate: Scalar) -> Inexact[Array, "*shape"]:
@@ -155,7 +159,7 @@ def _weight(decay: Scalar, t: Array, dtype: DTypeLike) -> Array:
 
 
 def _limit(
-    x: Inexact[Array, "*shape"], bound: float | None = None
+    x: Inexact[Array, "*shape"], bound: Scalar | None = None
 ) -> Inexact[Array, "*shape"]:
     """Limit the size to `bound`, by default to the largest finite number."""
     if jnp.iscomplexobj(x):
