@@ -115,8 +115,8 @@ def accumulate(
     nesterov: bool,
 ) -> tuple[Inexact[Array, "*shape"], Inexact[Array, "*shape"]]:
     """Add `x` to a momentum buffer; return the update and the new buffer."""
-    # So the sum of all steps stays finite. A limit of the sum would do the same, but XLA
-    # for CPU then keeps one more array.
+    # So the sum of all steps stays finite. A limit of the sum would do the same, but
+    # XLA for CPU would then keep one more array.
     largest = float(jnp.finfo(x.dtype).max)
     x = _limit(x, (1 - jnp.real(momentum)) * (largest * (1 - 1e-6)))
     b = momentum * b + x

@@ -417,3 +417,79 @@ def test_flax_linen():
     moved = weights["kernel"] - state.params["kernel"].astype(jnp.float32)
     np.testing.assert_allclose(np.abs(moved), 1e-4 * 10**0.5, rtol=0.1)
     assert isinstance(after.opt_state, MasterWeightsState)
+
+
+def test_parameters_that_became_float32_are_refused_by_name():
+    """`p + u` promotes; the residual would be ignored from then on."""
+    params = {"w": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2), "n": None}
+    tx = master_weights(rmsprop(0.1))
+    u, state = tx.update(params, tx.init(params), params)
+    added = jax.tree.map(lambda p, u: p + u, params, u)
+    with pytest.raises(ValueError, match=r"at 'w' is float32(.|\n)*apply_updates\(pa"):
+        jax.jit(tx.update)(params, state, added)
+    tx.update(params, state, optax.apply_updates(params, u))
+    narrowed = {**params, "b": params["b"].astype(jnp.bfloat16)}
+    with pytest.raises(ValueError, match="at 'b' is bfloat16, and was of 32"):
+        tx.update(params, state, narrowed)
+    with pytest.raises(ValueError, match=r"at 'w' has.*of 24 bits.*\(bits=32\)"):
+        master_weights(rmsprop(0.1), bits=32).update(params, state, params)
+
+
+def wrapped_runs(wrap, place):
+    """Follow `wrap` outside, inside, and with float32 parameters."""
+    start, gs = problem(jnp.bfloat16)
+    params = {"w": start, "b": start[:5].astype(jnp.float32)}
+    make = {
+        "outside": lambda: wrap(master_weights(optax.sgd(1e-4), bits=32)),
+        "inside": lambda: master_weights(wrap(optax.sgd(1e-4)), bits=32),
+    }
+    wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+    ends = []
+    for tx, p in (
+        (make["outside"](), params),
+        (make["inside"](), params),
+        (wrap(optax.sgd(1e-4)), wide),
+    ):
+        p = place(p)
+        state = tx.init(p)
+        for g in gs:
+            u, state = jax.jit(tx.update)({"w": g, "b": g[:5]}, state, p)
+            p = optax.apply_updates(p, u)
+        is_narrow = jax.tree.leaves(p)[-1].dtype == jnp.bfloat16
+        p = restore_master_weights(p, state) if is_narrow else p
+        ends.append(p.slow["w"] if hasattr(p, "slow") else p["w"])
+    return ends
+
+
+WRAPPERS = {
+    "flatten": (optax.flatten, lambda p: p),
+    "scale": (lambda tx: optax.chain(tx, optax.scale(0.5)), lambda p: p),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_belong_inside(name):
+    """Outside, the parameters do not land where the master weights are."""
+    outside, inside, want = wrapped_runs(*WRAPPERS[name])
+    np.testing.assert_allclose(inside, want, rtol=1e-6, atol=1e-8)
+    assert float(jnp.max(jnp.abs(outside - want))) > 1e-4
+
+
+def test_lookahead_belongs_inside():
+    start, gs = problem(jnp.bfloat16)
+
+    def end(tx, start):
+        p = optax.LookaheadParams.init_synced(start)
+        state = tx.init(p)
+        for g in gs:
+            u, state = jax.jit(tx.update)(g, state, p)
+            p = optax.apply_updates(p, u)
+        return p, state
+
+    look = lambda tx: optax.lookahead(tx, 5, 0.5)  # noqa: E731
+    want, _ = end(look(optax.sgd(1e-4)), start.astype(jnp.float32))
+    inside = end(master_weights(look(optax.sgd(1e-4)), bits=32), start)
+    inside = restore_master_weights(*inside)
+    np.testing.assert_allclose(inside.slow, want.slow, rtol=1e-6, atol=1e-8)
+    outside, _ = end(look(master_weights(optax.sgd(1e-4), bits=32)), start)
+    assert float(jnp.max(jnp.abs(outside.slow - want.slow))) > 1e-3
