@@ -56,10 +56,10 @@ def master_weights(
     Parameters of other dtypes are passed to `inner` as they are. Its updates are
     float32, and `optax.apply_updates` adds them so that the sum is `p`.
 
-    It must be the outermost transformation, or the last link of a chain, with wrappers
-    such as `optax.apply_if_finite`, `optax.lookahead` and `optax.flatten` inside it.
-    What changes an update after it, such as `optax.scale` in a later link, moves the
-    parameters and not the master weights; this cannot be noticed.
+    It must be the last link of a chain, with wrappers such as `optax.apply_if_finite`
+    and `optax.flatten` inside it. What changes an update after it, such as
+    `optax.scale` in a later link or `optax.lookahead` around it, moves the parameters
+    away from the master weights; this cannot be noticed.
 
     Args:
       inner: any optax transformation whose updates are to be added to the parameters.

@@ -77,3 +77,13 @@ def test_what_is_not_finite_shows_in_update_and_moments(dtype, part, value):
     u, (rms, _, buffer) = tx.update(g, tx.init(g), g)
     for x in (u, rms.s, rms.m, buffer.trace):
         assert jnp.isnan(x).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("bias_correction", (False, True))
+def test_the_root_of_an_underflowed_square_is_that_of_the_first_step(bias_correction):
+    """|g|**2 is 0 in float32, and u is sign(g) over the root of (1-decay)/W."""
+    tx = rmsprop(1.0, 0.9, 0.0, eps_in_sqrt=False, bias_correction=bias_correction)
+    g = jnp.asarray([1e-25, -1e-25, 0.0])
+    u, _ = tx.update(g, tx.init(g), g)
+    root = 1.0 if bias_correction else 0.1**0.5
+    np.testing.assert_allclose(u, np.asarray([-1, 1, 0]) / root, rtol=1e-6)

@@ -55,11 +55,11 @@ def as_users_compile(compile_quickly):
 
 SHAPES = {"a": (136, 7), "b": (13, 5), "c": (9,), "d": (24,)}
 COMPARED = {
+    "lr_in_momentum": lambda: rmsprop(0.01, momentum=0.9, centered=True),
+    "float32": lambda: rmsprop(0.01),
     "masters": lambda: master_weights(
         rmsprop(0.01, momentum=0.9, storage="uint8", **DECOUPLED)
     ),
-    "float32": lambda: rmsprop(0.01),
-    "lr_in_momentum": lambda: rmsprop(0.01, momentum=0.9, centered=True),
     "coupled": lambda: rmsprop(0.01, bias_correction=True, weight_decay=0.01),
     "scheduled": lambda: rmsprop(
         optax.linear_schedule(0.01, 0, 9), storage="bfloat16", **DECOUPLED
@@ -119,6 +119,7 @@ def test_parameters_and_state_are_those_of_one_device(make):
         chex.assert_trees_all_equal(follow(tx, dtype, **where), alone)
 
 
+@pytest.mark.long
 def test_a_rate_of_optax_gives_the_state_of_one_device_and_rounded_parameters():
     """There `-rate*u` may be contracted with the addition to the parameter."""
     tx = optax.chain(scale_by_rmsprop(), optax.scale(-0.01))

@@ -219,9 +219,10 @@ def test_zero1_beside_other_axes_takes_the_largest_dimension():
 
 def test_leaves_that_no_axis_divides_stay_whole_and_are_listed():
     mesh = make_mesh((8,), ("data",))
-    params = {"w": jnp.ones((8, 3)), "odd": jnp.ones((3, 5)), "x": jnp.ones(())}
+    params = {"w": jnp.ones((9, 8)), "odd": jnp.ones((9, 12)), "x": jnp.ones(())}
     shardings = sharding.zero1_shardings(scale_by_rmsprop(), params, mesh)
     assert sharding.replicated(shardings) == ["step", "s/odd", "s/x"]
+    assert shardings.s["w"].spec == P(None, "data")
 
 
 def zero1_step(storage, kind=AxisType.Auto):
