@@ -273,5 +273,5 @@ def _check_mask(call: Call, mask: PyTree, params: PyTree) -> None:
 
 
 def _as(p: ArrayLike, u: Array) -> Array:
-    p = resharded(jnp.asarray(p), u)
-    return lift(p, u.real.dtype).astype(u.dtype)
+    x = resharded(jnp.asarray(p), u)
+    return lift(x, u.real.dtype).astype(u.dtype)

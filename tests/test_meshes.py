@@ -47,6 +47,26 @@ def test_zero1_gathers_each_update_once(make, kind):
     assert found == {"all-gather": 1}
 
 
+@pytest.mark.skipif(len(KINDS) == 1, reason="explicit meshes came later")
+@pytest.mark.parametrize("make", ("decoupled", "masters"))
+def test_updates_have_the_type_of_their_gradients_and_states_their_own(make):
+    """Gradients sharded over one axis, their state over that and another one."""
+    kinds = (AxisType.Explicit,) * 2
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=kinds)
+    tx, where = GATHERED[make](), NamedSharding(mesh, P("model"))
+    dtype = jnp.bfloat16 if make == "masters" else jnp.float32
+    params = jax.device_put(jnp.ones((16, 3), dtype), where)
+    shardings = sharding.zero1_shardings(tx, params, mesh, "data", where)
+    with jax.set_mesh(mesh):
+        state = sharding.init_sharded(tx, params, shardings)
+        updates, after = jax.jit(tx.update)(params, state, params)
+    assert jax.typeof(updates).sharding.spec == P("model", None)
+    types = ([jax.typeof(x) for x in jax.tree.leaves(t)] for t in (state, after))
+    chex.assert_equal(*types)
+    specs = {x.sharding.spec for x in jax.tree.leaves(after)}
+    assert P(("model", "data"), None) in specs
+
+
 @pytest.fixture(autouse=True)
 def as_users_compile(compile_quickly):
     """With LLVM's optimizations: they decide which products and sums are contracted."""
