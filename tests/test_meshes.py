@@ -13,7 +13,13 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rmsprop_jax import master_weights, rmsprop, scale_by_rmsprop, sharding
+from rmsprop_jax import (
+    master_weights,
+    rmsprop,
+    scale_by_rmsprop,
+    sharding,
+    trace,
+)
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
 if not (hasattr(jax.sharding, "reshard") and hasattr(jax, "set_mesh")):
@@ -28,6 +34,7 @@ GATHERED = {
     "uint8": lambda: rmsprop(0.1, momentum=0.9, storage="uint8", weight_decay=0.01),
     "decoupled": lambda: rmsprop(0.1, momentum=0.9, **DECOUPLED),
     "masters": lambda: master_weights(rmsprop(0.1, momentum=0.9, **DECOUPLED)),
+    "trace": lambda: trace(0.9),
 }
 
 
@@ -48,7 +55,7 @@ def test_zero1_gathers_each_update_once(make, kind):
 
 
 @pytest.mark.skipif(len(KINDS) == 1, reason="explicit meshes came later")
-@pytest.mark.parametrize("make", ("decoupled", "masters"))
+@pytest.mark.parametrize("make", ("decoupled", "masters", "trace"))
 def test_updates_have_the_type_of_their_gradients_and_states_their_own(make):
     """Gradients sharded over one axis, their state over that and another one."""
     kinds = (AxisType.Explicit,) * 2

@@ -506,12 +506,12 @@ def test_wrong_shardings_are_refused_by_name(options, kind, match):
 
 def test_wrong_meshes_and_axes_are_refused_by_name():
     mesh, other = make_mesh((8,), ("x",)), make_mesh((4, 2), ("x", "y"))
-    params, tx = {"w": jnp.ones((8, 4)), "b": jnp.ones(4)}, scale_by_rmsprop()
+    params, tx = {"w": jnp.ones((8, 4)), "b": jnp.ones(12)}, scale_by_rmsprop()
     mixed = {"w": NamedSharding(other, P("x")), "b": NamedSharding(mesh, P())}
     with pytest.raises(ValueError, match="at 'w' is on another mesh"):
         sharding.state_shardings(tx, params, mixed)
     uneven = {"w": NamedSharding(mesh, P("x")), "b": NamedSharding(mesh, P("x"))}
-    with pytest.raises(ValueError, match="at 'b'.*dimension of 4 into 8"):
+    with pytest.raises(ValueError, match="at 'b'.*dimension of 12 into 8"):
         sharding.state_shardings(tx, params, uneven)
     with pytest.raises(ValueError, match=r"axis=...\)` must be one of.*'x'.*'data'"):
         sharding.zero1_shardings(tx, params, mesh)
