@@ -1,6 +1,7 @@
 """The boundary of a transformation: checked once on the way in, cast once each way.
 
-Inside it every leaf has the dtype of the arithmetic.
+Inside it every leaf has the dtype of the arithmetic, and the sharding of its state. So
+an update is gathered once, however many links compute it.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import optax
 from jaxtyping import PyTree
 
 from ._arguments import Call
+from ._placement import resharded
 from ._precision import arithmetic_dtype, lift, lower, real_dtype, update_dtype
 from ._trees import check_gradients, check_parameters, dtype_of, is_inexact
 
@@ -64,7 +66,7 @@ def _lowered(wide: PyTree, updates: PyTree, params: PyTree) -> PyTree:
 
 def _lower(u: Any, g: Any, p: Any) -> Any:
     if is_inexact(g):
-        return lower(u, update_dtype(g, p))
+        return resharded(lower(u, update_dtype(g, p)), g)
     dtype = dtype_of(g if p is None else p)
     numeric = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
     return jnp.zeros(jnp.shape(g), dtype) if numeric else g  # a key has no zero

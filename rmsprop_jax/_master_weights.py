@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Int, Int32, PyTree
 
 from ._arguments import Call, cached, check_numbers
 from ._dither import Dither
 from ._number_lines import RESIDUALS, join, move, split
-from ._placement import Shaped, constant_like
+from ._placement import Shaped, constant_like, resharded
 from ._precision import lift
 from ._storage import undifferentiable
 from ._trees import (
@@ -32,7 +32,7 @@ class MasterWeightsState(NamedTuple):
     Attributes:
       step: number of updates so far; an int32 scalar.
       residual: the bits that each 16-bit parameter lacks: int8 with 24 bits, int16 with
-        32; zeros of int8 for parameters of other dtypes.
+        32; False for parameters of other dtypes.
       inner_state: state of the inner transformation, which sees float32 parameters.
     """
 
@@ -53,9 +53,13 @@ def master_weights(
 
     So the master weight `w` takes 3 bytes (24 bits, rounded stochastically, which is
     unbiased for steps of any size) or 4 (32 bits, which gives the float32 run itself).
-    Parameters of other dtypes are passed to `inner` as they are. It must be the last
-    link of a chain, with wrappers such as `optax.apply_if_finite` inside it. Its
-    updates are float32, and `optax.apply_updates` adds them so that the sum is `p`.
+    Parameters of other dtypes are passed to `inner` as they are. Its updates are
+    float32, and `optax.apply_updates` adds them so that the sum is `p`.
+
+    It must be the last link of a chain, with wrappers such as `optax.apply_if_finite`
+    and `optax.flatten` inside it. What changes an update after it, such as
+    `optax.scale` in a later link or `optax.lookahead` around it, moves the parameters
+    away from the master weights; this cannot be noticed.
 
     Args:
       inner: any optax transformation whose updates are to be added to the parameters.
@@ -67,7 +71,8 @@ def master_weights(
       `update` needs the parameters.
 
     Raises:
-      ValueError: for other bits; at `update` without parameters.
+      ValueError: for other bits; at `update` without parameters, or for parameters
+        whose dtype is not that at `init`.
       TypeError: for an `inner` that is no transformation; for derivatives through it.
 
     Example:
@@ -116,7 +121,12 @@ def master_weights(
                 "params)`."
             )
         check_gradients(call, updates, params)
-        wide, _ = map_leaves(call, _lift_gradient, updates, params)
+        jax.tree_util.tree_map_with_path(
+            lambda path, p, r: _check_residual(call, path, p, r, bits),
+            params,
+            state.residual,
+        )
+        wide, *_ = map_leaves(call, _lift_gradient, updates, params, state.residual)
         masters = jax.tree.map(_join, params, state.residual)
         wide, inner_state = inner.update(wide, state.inner_state, masters, **extra_args)
 
@@ -128,15 +138,16 @@ def master_weights(
                 f"`{call}` cannot be differentiated through: a parameter of 16 bits is "
                 "a step function of the gradients. Differentiate with float32 "
                 "parameters.",
-                lambda w: move(p, w, bits, random),
+                lambda w: move(resharded(p, w), w, bits, random),
             )
             u, residual = land(w + u.astype(w.dtype))
             return u, p, w, residual
 
-        updates, _, _, residual = map_leaves(
+        landed, _, _, residual = map_leaves(
             call, land_leaf, wide, params, masters, state.residual
         )
         step = jnp.asarray(optax.safe_increment(state.step))
+        updates = jax.tree.map(_resharded, landed, updates)
         return updates, MasterWeightsState(step, residual, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
@@ -261,8 +272,34 @@ def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."] | None:
     if not is_inexact(p):
         return None
     # Sharding metadata needs a leaf of the shape of each parameter.
-    dtype = RESIDUALS[bits] if _is_narrow(p) else jnp.int8
-    return constant_like(p, jnp.zeros((), dtype))
+    return constant_like(p, jnp.zeros((), _residual_dtype(p, bits)))
+
+
+def _residual_dtype(p: Shaped, bits: int) -> DTypeLike:
+    return RESIDUALS[bits] if _is_narrow(p) else jnp.bool_
+
+
+def _check_residual(call: Call, path: Any, p: Array, residual: Any, bits: int) -> None:
+    """Refuse a parameter of another dtype than at `init`."""
+    if not is_inexact(p) or residual.dtype == _residual_dtype(p, bits):
+        return
+    where = f"`{call}.update`: the parameter at {at(path)}"
+    if _is_narrow(p) and residual.dtype != jnp.bool_:
+        kept = 16 + 8 * residual.dtype.itemsize
+        raise ValueError(
+            f"{where} has a master weight of {kept} bits in the state; got "
+            f"{call.given(bits=bits)}. Use the bits that the state was made with."
+        )
+    if _is_narrow(p):
+        raise ValueError(
+            f"{where} is {p.dtype}, and was of 32 or 64 bits at `init`. Call `init` "
+            "again on these parameters."
+        )
+    raise ValueError(
+        f"{where} is {p.dtype}, and was bfloat16 or float16 at `init`. Updates are "
+        "float32, so `p + u` and `equinox.apply_updates` make a parameter float32. Add "
+        "them with `optax.apply_updates(params, updates)`, which keeps its dtype."
+    )
 
 
 def _wide(p: Shaped) -> Shaped:
@@ -273,12 +310,17 @@ def _wide(p: Shaped) -> Shaped:
     return lift(jnp.asarray(p), jnp.float32)
 
 
-def _lift_gradient(leaf: int, g: Array, p: Array) -> tuple[Array, Array]:
+def _lift_gradient(leaf: int, g: Array, p: Array, residual: Array) -> Any:
     del leaf
-    return lift(g, jnp.float32) if _is_narrow(p) else g, p
+    wide = lift(resharded(g, residual), jnp.float32) if _is_narrow(p) else g
+    return wide, p, residual
+
+
+def _resharded(u: Any, g: Any) -> Any:
+    return resharded(u, g) if is_inexact(g) else u
 
 
 def _join(p: Array, residual: Int[Array, "..."] | None = None) -> Shaped:
     if residual is None or not _is_narrow(p):
         return _wide(p)
-    return join(p, residual)
+    return join(resharded(p, residual), residual)

@@ -17,6 +17,7 @@ from ._arguments import (
 )
 from ._boundary import bounded
 from ._dither import Dither
+from ._placement import resharded
 from ._precision import arithmetic_dtype, lift, lower
 from ._rule import accumulate
 from ._storage import Format, decoded, encoded, find_format, signed
@@ -110,7 +111,8 @@ def keep_trace(
         def accumulate_leaf(leaf: int, u: Inexact[Array, "*shape"], b: Array):
             b = decoded(call, format_, b)
             mu = jnp.asarray(momentum, b.dtype)
-            out, b = accumulate(lift(u, b.real.dtype), b, mu, nesterov)
+            x = lift(resharded(u, b), b.real.dtype)
+            out, b = accumulate(x, b, mu, nesterov)
             dither = Dither(seed, state.step, "b", leaf)
             return lower(out, u.dtype), encoded(format_, b, dither)
 

@@ -22,8 +22,9 @@ from ._arguments import (
 )
 from ._boundary import bounded
 from ._momentum import keep_trace
+from ._placement import resharded
 from ._precision import lift
-from ._rule import Rule, decay_weights
+from ._rule import Rule, decay_weights, step_down
 from ._scale_by_rmsprop import divide
 from ._storage import Format
 from ._trees import is_inexact, map_leaves
@@ -189,7 +190,7 @@ def _scale_by_learning_rate(
         rate, state = _next_rate(call, learning_rate, state)
 
         def scale(u: Any) -> Any:
-            return -_scalar(rate, u.dtype) * u if is_inexact(u) else u
+            return step_down(u, _scalar(rate, u.dtype)) if is_inexact(u) else u
 
         return jax.tree.map(scale, updates), state
 
@@ -272,5 +273,5 @@ def _check_mask(call: Call, mask: PyTree, params: PyTree) -> None:
 
 
 def _as(p: ArrayLike, u: Array) -> Array:
-    p = jnp.asarray(p)
-    return lift(p, u.real.dtype).astype(u.dtype)
+    x = resharded(jnp.asarray(p), u)
+    return lift(x, u.real.dtype).astype(u.dtype)

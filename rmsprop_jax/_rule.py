@@ -92,18 +92,19 @@ def advance(
 ) -> Advanced:
     """Advance the moments of one parameter by one gradient, all of one precision."""
     finite, held = jnp.isfinite(g), nonfinite == "hold"
-    largest = float(jnp.finfo(g.dtype).max)
     # |g - m|**2 must not overflow: 2**62 in float32, 2**510 in float64.
-    g = d = _limit(g, math.sqrt(largest) / 4)
+    # Times 0 it is NaN where it is not finite, and adds nothing where it is.
+    nothing = _times_zero(g)
+    g = d = _limit(g, math.sqrt(float(jnp.finfo(g.dtype).max)) / 4)
     if m is not None:
         new_m = m + jnp.asarray(c.pull, m.dtype) * (g - m)
-        m = jnp.where(finite, new_m, m if held else jnp.nan)
+        m = jnp.where(finite, new_m, m) if held else new_m + nothing
         d = g - m
     new_s = c.decay * s + c.fresh * _square(d)
-    s = jnp.where(finite, new_s, s if held else jnp.nan)
+    s = jnp.where(finite, new_s, s) if held else new_s + (nothing.real + nothing.imag)
     # The square underflows below 1e-19 in float32; the floor is what it stands for.
     root = _root(s / c.weight + c.eps_inside, c.floor * jnp.abs(d))
-    u = _limit(_divide(g, root + c.eps_outside), largest)
+    u = _limit(_divide(g, root + c.eps_outside))
     return Advanced(jnp.where(finite, u, 0.0) if held else u, s, m)
 
 
@@ -114,8 +115,22 @@ def accumulate(
     nesterov: bool,
 ) -> tuple[Inexact[Array, "*shape"], Inexact[Array, "*shape"]]:
     """Add `x` to a momentum buffer; return the update and the new buffer."""
+    # So the sum of all steps stays finite. A limit of the sum would do the same, but
+    # XLA for CPU would then keep one more array.
+    largest = float(jnp.finfo(x.dtype).max)
+    x = _limit(x, (1 - jnp.real(momentum)) * (largest * (1 - 1e-6)))
     b = momentum * b + x
     return (x + momentum * b if nesterov else b), b
+
+
+def step_down(x: Inexact[Array, "*shape"], rate: Scalar) -> Inexact[Array, "*shape"]:
+    """Compute -rate*x, rounded and finite.
+
+    Compilers contract a product and a sum into one operation in some programs and not
+    in others: where a mesh has a gather between them they cannot. They do not look for
+    the product behind a limit, so a step is the same on one device and on many.
+    """
+    return _limit(-rate * x)
 
 
 def decay_weights(
@@ -143,10 +158,18 @@ def _weight(decay: Scalar, t: Array, dtype: DTypeLike) -> Array:
     return -jnp.expm1(jnp.asarray(t, dtype) * log_decay)
 
 
-def _limit(x: Inexact[Array, "*shape"], bound: float) -> Inexact[Array, "*shape"]:
+def _limit(
+    x: Inexact[Array, "*shape"], bound: Scalar | None = None
+) -> Inexact[Array, "*shape"]:
+    """Limit the size to `bound`, by default to the largest finite number."""
     if jnp.iscomplexobj(x):
         return lax.complex(_limit(x.real, bound), _limit(x.imag, bound))
+    bound = float(jnp.finfo(x.dtype).max) if bound is None else bound
     return jnp.clip(x, -bound, bound)
+
+
+def _times_zero(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    return lax.complex(0 * x.real, 0 * x.imag) if jnp.iscomplexobj(x) else 0 * x
 
 
 def _square(x: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:

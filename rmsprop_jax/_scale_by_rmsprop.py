@@ -22,6 +22,7 @@ from ._arguments import (
 )
 from ._boundary import bounded
 from ._dither import Dither
+from ._placement import resharded
 from ._precision import arithmetic_dtype, lift, lower, real_dtype
 from ._rule import Rule, advance, coefficients
 from ._storage import Format, decoded, encoded, find_format, signed
@@ -196,6 +197,7 @@ def divide(
         ):
             s = decoded(call, s_format, s)
             m = None if m is None else decoded(call, m_format, m)
+            g = resharded(g, s)
             u, s, m = advance(at(s.dtype), lift(g, s.dtype), s, m, nonfinite=nonfinite)
             s = encoded(s_format, s, Dither(seed, state.step, "s", leaf))
             if m is not None:

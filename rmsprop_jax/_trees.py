@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ._arguments import Call
-from ._placement import resharded
 
 Leaves = list[Any]
 T = TypeVar("T")
@@ -63,8 +62,7 @@ def map_leaves(
             rows.append((g, *stored))
             continue
         _check_fit(call, updates, leaf, g, kept)
-        u, *stored = step(leaf, resharded(g, kept), *stored)
-        rows.append((resharded(u, g), *stored))
+        rows.append(step(leaf, g, *stored))
     return tuple(
         None if tree is None else jax.tree.unflatten(treedef, [row[k] for row in rows])
         for k, tree in enumerate((updates, *slots))

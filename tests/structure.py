@@ -18,14 +18,15 @@ WALLS = {
     "_text_tables": "",
     "_placement": "_arguments",
     "_number_lines": "",
-    "_trees": "_arguments _placement",
+    "_trees": "_arguments",
     "_storage": "_arguments _dither _placement _precision",
-    "_boundary": "_arguments _precision _trees",
-    "_scale_by_rmsprop": "_arguments _boundary _dither _precision _rule _storage "
-    "_trees",
-    "_momentum": "_arguments _boundary _dither _precision _rule _storage _trees",
-    "_rmsprop": "_arguments _boundary _momentum _precision _rule _scale_by_rmsprop "
+    "_boundary": "_arguments _placement _precision _trees",
+    "_scale_by_rmsprop": "_arguments _boundary _dither _placement _precision _rule "
     "_storage _trees",
+    "_momentum": "_arguments _boundary _dither _placement _precision _rule _storage "
+    "_trees",
+    "_rmsprop": "_arguments _boundary _momentum _placement _precision _rule "
+    "_scale_by_rmsprop _storage _trees",
     "_master_weights": "_arguments _dither _number_lines _placement _precision "
     "_storage _trees",
     "dialects": "_arguments _precision _rmsprop _rule _storage _text_tables _trees",

@@ -20,7 +20,8 @@ from rmsprop_jax import (
     rmsprop,
     split_master_weights,
 )
-from rmsprop_jax._number_lines import join, split
+from rmsprop_jax._dither import Dither
+from rmsprop_jax._number_lines import join, move, split
 
 NARROW = (jnp.bfloat16, jnp.float16)
 # Between neighbours: float16 has three bits of mantissa more than bfloat16.
@@ -417,3 +418,80 @@ def test_flax_linen():
     moved = weights["kernel"] - state.params["kernel"].astype(jnp.float32)
     np.testing.assert_allclose(np.abs(moved), 1e-4 * 10**0.5, rtol=0.1)
     assert isinstance(after.opt_state, MasterWeightsState)
+
+
+def test_parameters_that_became_float32_are_refused_by_name():
+    """`p + u` promotes; the residual would be ignored from then on."""
+    params = {"w": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2), "n": None}
+    tx = master_weights(rmsprop(0.1))
+    u, state = tx.update(params, tx.init(params), params)
+    added = jax.tree.map(lambda p, u: p + u, params, u)
+    with pytest.raises(ValueError, match=r"at 'w' is float32(.|\n)*apply_updates\(pa"):
+        jax.jit(tx.update)(params, state, added)
+    tx.update(params, state, optax.apply_updates(params, u))
+    narrowed = {**params, "b": params["b"].astype(jnp.bfloat16)}
+    with pytest.raises(ValueError, match="at 'b' is bfloat16, and was of 32"):
+        tx.update(params, state, narrowed)
+    with pytest.raises(ValueError, match=r"at 'w' has.*of 24 bits.*\(bits=32\)"):
+        master_weights(rmsprop(0.1), bits=32).update(params, state, params)
+
+
+WRAPPERS = {
+    "flatten": optax.flatten,  # concatenates in float32 what has several dtypes
+    "scale": lambda tx: optax.chain(tx, optax.scale(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_belong_inside(name):
+    """Outside, the parameters do not land where the master weights are."""
+    wrap, (start, gs) = WRAPPERS[name], problem(jnp.bfloat16)
+
+    def error(tx):
+        params = {"w": start, "b": start[:5].astype(jnp.float32)}
+        state, step = tx.init(params), jax.jit(tx.update)
+        for g in gs:
+            u, state = step({"w": g, "b": g[:5].astype(jnp.float32)}, state, params)
+            params = optax.apply_updates(params, u)
+        return jnp.max(jnp.abs(params["w"] / want - 1))
+
+    gs = [g.astype(jnp.float32) for g in gs]
+    want, _ = follow(wrap(optax.sgd(1e-4)), start.astype(jnp.float32), gs)
+    half_a_place = float(jnp.finfo(jnp.bfloat16).eps) / 2
+    assert error(master_weights(wrap(optax.sgd(1e-4)))) < 1.05 * half_a_place
+    assert error(wrap(master_weights(optax.sgd(1e-4)))) > 3 * half_a_place
+
+
+def test_lookahead_does_not_know_master_weights():
+    """It moves the parameters after the update; the page says not to combine them."""
+    start, gs = problem(jnp.bfloat16)
+
+    def end(inner, params):
+        params, tx = (
+            optax.LookaheadParams.init_synced(params),
+            optax.lookahead(inner, 5, 0.5),
+        )
+        state, step = tx.init(params), jax.jit(tx.update)
+        for g in gs:
+            u, state = step(g, state, params)
+            params = optax.apply_updates(params, u)
+        return params.slow.astype(jnp.float32)
+
+    want = end(optax.sgd(1e-4), start.astype(jnp.float32))
+    got = end(master_weights(optax.sgd(1e-4)), start)
+    assert jnp.max(jnp.abs(got / want - 1)) > 3 * jnp.finfo(jnp.bfloat16).eps / 2
+
+
+def test_random_bits_are_of_a_slot_of_their_own():
+    """Those of `s` would tie the rounding of a weight to that of its denominator."""
+    params = jnp.linspace(-1, 1, 1000).astype(jnp.bfloat16)
+    g = jnp.full(1000, 1e-3)
+    tx = master_weights(optax.sgd(1.0), seed=3)
+    _, state = tx.update(g, tx.init(params), params)
+
+    def rounded(slot):
+        random = Dither(3, jnp.int32(0), slot, 0).random((1000,))
+        return move(params, params.astype(jnp.float32) - g, 24, random).residual
+
+    np.testing.assert_array_equal(state.residual, rounded("w"))
+    assert jnp.mean(rounded("s") != rounded("w")) > 0.1

@@ -1,5 +1,6 @@
 """Laws 33, 35 and 36: parameters and state on several devices."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -14,6 +15,8 @@ from .._report import check_each
 from .._subject import DoesNotApply, Subject
 
 AXIS = "data"
+# Reshards are of newer versions of JAX.
+_KINDS = (AxisType.Auto, AxisType.Explicit)[: 1 + hasattr(jax.sharding, "reshard")]
 
 
 def law_33_state_is_sharded_as_its_params(subject: Subject) -> None:
@@ -51,52 +54,62 @@ def law_35_shards_without_a_trace(subject: Subject) -> None:
 
     Source: flax#5231, optax _sharding_test.py.
     """
-    alone, sharded = _alone_and_sharded(subject)
+    alone, sharded = _results(subject), _results(subject, AxisType.Auto)
     close = dict(rtol=2e-6, atol=1e-7)
     assert_close(sharded[0], alone[0], **close, what="updates")
 
 
 def law_36_stores_the_same_on_every_mesh(subject: Subject) -> None:
-    """State of fewer than 32 bits is the same to the bit on every mesh.
+    """State of fewer than 32 bits is the same to the bit on one device and on a mesh.
+
+    On meshes of automatic and of explicit axes, whatever the size of a part is.
 
     Source: torchao#4912, bitsandbytes#89.
     """
-    runs = _alone_and_sharded(subject)
-    pairs = zip(*(jax.tree.leaves(state) for _, state in runs), strict=True)
-    narrow = [pair for pair in pairs if pair[0].ndim and pair[0].dtype.itemsize < 4]
-    if not narrow:
+
+    def narrow(kind: AxisType | None = None) -> list[Any]:
+        leaves = jax.tree.leaves(_results(subject, kind)[1])
+        return [x for x in leaves if x.ndim and x.dtype.itemsize < 4]
+
+    alone = narrow()
+    if not alone:
         raise DoesNotApply("no state is narrower than 32 bits")
-    for one, many in narrow:
-        assert_equal(many, one, what=f"{one.dtype} state on 1 and on several devices")
+    for kind in _KINDS:
+        for one, many in zip(alone, narrow(kind), strict=True):
+            what = f"{one.dtype} state on 1 and on several devices ({kind.name} axes)"
+            assert_equal(many, one, what=what)
 
 
-@functools.lru_cache(maxsize=1)
-def _alone_and_sharded(subject: Subject) -> tuple[Any, Any]:
-    """Return updates and state after three steps, on one device and on all."""
-    mesh, tx = _mesh(AxisType.Auto), subject.make()
+@functools.lru_cache(maxsize=3)
+def _results(subject: Subject, kind: AxisType | None = None) -> tuple[PyTree, PyTree]:
+    """Return updates and state after three steps: on one device, or on a mesh."""
+    tx, rows = subject.make(), 17 * jax.device_count()
     rng = np.random.default_rng(0)
-    gs = [
-        jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), _params())
-        for _ in range(3)
-    ]
+    # The parts are of 119 numbers, and 9 and 65 are not divided.
+    shapes = {"a": (rows, 7), "b": (9,), "c": (13, 5)}
+    start, *gs = (
+        {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+        for _ in range(4)
+    )
 
-    def run(spread: bool) -> tuple[PyTree, PyTree]:
-        def place(x: Any) -> Any:
-            own = spread and x.ndim == 2 and x.shape[0] % mesh.size == 0
-            spec = PartitionSpec(AXIS) if own else PartitionSpec()
-            return jax.device_put(x, NamedSharding(mesh, spec)) if spread else x
+    mesh = kind and _mesh(kind)
 
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        params = jax.device_put(_params(), everywhere) if spread else _params()
+    def replicate(tree: PyTree) -> PyTree:
+        return jax.device_put(tree, mesh and NamedSharding(mesh, PartitionSpec()))
+
+    def place(x: Any) -> Any:
+        own = mesh and x.ndim == 2 and x.shape[0] % mesh.size == 0
+        spec = PartitionSpec(AXIS) if own else PartitionSpec()
+        return jax.device_put(x, mesh and NamedSharding(mesh, spec))
+
+    with _use(mesh) if mesh else contextlib.nullcontext():
+        params, us = replicate(start), []
         state = jax.tree.map(place, tx.init(params))
         update = jax.jit(lambda g, s: subject.update(tx, g, s, params))
-        us = []
         for g in gs:
-            u, state = update(jax.tree.map(jnp.asarray, g), state)
+            u, state = update(replicate(g), state)
             us.append(u)
         return jax.tree.map(np.asarray, (us, state))
-
-    return run(False), run(True)
 
 
 def _mesh(kind: Any) -> Any:
