@@ -118,14 +118,17 @@ def export_moments(picture: Picture, ours: Slots) -> Moments:
     return moments
 
 
-def without_moments(picture: Picture, ours: Slots) -> set[str]:
-    """Return the parameters of the mapping for which a state of ours has nothing."""
-    kept = ours.moments("s").keys()
-    return {
-        name
-        for name, place in picture.places.items()
-        if place is None or not kept & {place.to, *_parts(place.to)}
-    }
+def wanted_of(picture: Picture, ours: Slots) -> Picture:
+    """Return a picture that wants no more than a state of ours has moments for."""
+    kept, wanted = ours.moments("s").keys(), {}
+    for word, own in picture.wanted.items():
+        places = {name: picture.places.get(name) for name in own}
+        wanted[word] = {
+            name: None
+            for name, place in places.items()
+            if place is not None and kept & {place.to, *_parts(place.to)}
+        }
+    return dataclasses.replace(picture, wanted=wanted)
 
 
 def _to_paths(
