@@ -94,6 +94,12 @@ def to_numpy(x: Any) -> np.ndarray:
     raise TypeError(f"got a {type(x).__name__} that is no array of numbers")
 
 
+def shown(x: Any) -> str:
+    """Write what came in place of a number; an array by its shape."""
+    shape = getattr(x, "shape", ())
+    return f"shape {tuple(shape)}" if shape else repr(x)
+
+
 def whole(x: Any) -> int | None:
     """Return the number of steps in an array of one element; None if it is none."""
     try:

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._trees import at
 from ..dialects._complex_pairs import ComplexParts
-from ._mapping import MISSING, Arrays, Places, Problem, inverse, move, raise_for
+from ._mapping import MISSHAPEN, MISSING, Arrays, Places, Problem, inverse, move, raise_for
 from ._slots import Place, Slots
 
 # By the word of the framework for a moment, then by its name for the parameter.
@@ -88,13 +88,21 @@ def import_moments(picture: Picture, ours: Slots) -> PyTree:
         field: _to_paths(picture, word, ours.moments(field), problems)
         for word, field in zip(picture.words, _FIELDS, strict=False)
     }
+    problems += [
+        (MISSHAPEN, f"{picture.words[0]} for {at(path)}: got numbers below zero")
+        for path, x in x["s"].items()
+        if np.any(x < 0)
+    ]
     raise_for(picture.call, problems, picture.advice)
     w = {path: picture.corrections.get(path, 1.0) for path in x["s"]}
     m = {k: m.astype(np.result_type(m, np.float64)) / w[k] for k, m in x["m"].items()}
     s = {k: _variance(s, m[k], w[k]) if k in m else s for k, s in x["s"].items()}
     b = {path: picture.factor(path) * b for path, b in x["trace"].items()}
+    # Keras keeps the sum of the gradients, and `optax.MultiSteps` their mean.
+    n = max(picture.mini_step or 1, 1)
+    g = {path: x / n for path, x in x.get("acc_grads", {}).items()}
     counts = {"step": picture.step, "mini_step": picture.mini_step}
-    return ours.filled(x | {"s": s, "m": m, "trace": b}, counts, picture.around)
+    return ours.filled(x | {"s": s, "m": m, "trace": b, "acc_grads": g}, counts, picture.around)
 
 
 def export_moments(picture: Picture, ours: Slots) -> Moments:

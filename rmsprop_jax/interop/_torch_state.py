@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arguments import Call
 from ._checkpoints import NESTED, bare_names, known_name, some
-from ._layout import owned, to_numpy, whole
+from ._layout import owned, shown, to_numpy, whole
 from ._mapping import MISSHAPEN, MISSING, UNEXPECTED, Places, Problem, parse_mapping
 from ._moments import Moments, Picture
 
@@ -210,7 +210,7 @@ def _moments(
         given = kept.pop("step", 0)
         steps.append(whole(given) or 0)
         if whole(given) is None:
-            what = f"step of {name!r}: got {given!r}, expected a number of steps"
+            what = f"step of {name!r}: got {shown(given)}, expected a number of steps"
             problems.append((MISSHAPEN, what))
         for word, array in kept.items():
             if word in moments and "qmap1" not in kept:
