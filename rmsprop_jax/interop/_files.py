@@ -96,6 +96,11 @@ def _complaint(error: Exception) -> str:
 
 def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a file beside its place, then rename it: whole, or not at all."""
+    if not isinstance(tree, Mapping):
+        raise TypeError(
+            f"`{call}`: expected what `to_state_dict` or `to_weights` returns; got a "
+            f"{type(tree).__name__}."
+        )
     path = Path(path)
     of_torch = path.suffix != ".safetensors"
     write = (_torch_writer if of_torch else _safetensors_writer)(call, tree, path)

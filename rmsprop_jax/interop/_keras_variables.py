@@ -70,7 +70,9 @@ def by_path(call: Call, source: Any, paths: Any) -> Arrays:
     """Return the variables of an optimizer by path, also where they come by number."""
     source = getattr(source, "optimizer", None) or source  # of a model
     for key in ("optimizer", "optimizer_weights", "vars"):  # of a file
-        source = source[key] if isinstance(source, Mapping) and key in source else source
+        source = (
+            source[key] if isinstance(source, Mapping) and key in source else source
+        )
     variables = arrays_of(call, source)
     if variables and all(key.isdecimal() for key in variables):
         paths = checked_paths(call, paths, variables)
@@ -88,7 +90,9 @@ def checked_paths(
     complete = written and numbers and {*numbers} == {*map(str, range(len(paths)))}
     if not written or not (numbers is None or complete):
         every = "the" if numbers is None else f"the {len(numbers)}"
-        got = len(paths) if written else "none" if paths is None else type(paths).__name__
+        got = (
+            len(paths) if written else "none" if paths is None else type(paths).__name__
+        )
         raise ValueError(
             f"{call.given(paths=...)} must name {every} variables of the optimizer in "
             f"its order; got {got}. Pass `[v.path for v in optimizer.variables]`, and "

@@ -19,7 +19,16 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._trees import at
 from ..dialects._complex_pairs import ComplexParts
-from ._mapping import MISSHAPEN, MISSING, Arrays, Places, Problem, inverse, move, raise_for
+from ._mapping import (
+    MISSHAPEN,
+    MISSING,
+    Arrays,
+    Places,
+    Problem,
+    inverse,
+    move,
+    raise_for,
+)
 from ._slots import Place, Slots
 
 # By the word of the framework for a moment, then by its name for the parameter.
@@ -88,12 +97,10 @@ def import_moments(picture: Picture, ours: Slots) -> PyTree:
         field: _to_paths(picture, word, ours.moments(field), problems)
         for word, field in zip(picture.words, _FIELDS, strict=False)
     }
-    problems += [
-        (MISSHAPEN, f"{picture.words[0]} for {at(path)}: got numbers below zero")
-        for path, x in x["s"].items()
-        if np.any(x < 0)
-    ]
     raise_for(picture.call, problems, picture.advice)
+    below = [path for path, square in x["s"].items() if np.any(square < 0)]
+    what = f"{picture.words[0]} for {', '.join(map(at, below))}: got numbers below zero"
+    raise_for(picture.call, [(MISSHAPEN, what)] if below else [], picture.advice)
     w = {path: picture.corrections.get(path, 1.0) for path in x["s"]}
     m = {k: m.astype(np.result_type(m, np.float64)) / w[k] for k, m in x["m"].items()}
     s = {k: _variance(s, m[k], w[k]) if k in m else s for k, s in x["s"].items()}
@@ -102,7 +109,9 @@ def import_moments(picture: Picture, ours: Slots) -> PyTree:
     n = max(picture.mini_step or 1, 1)
     g = {path: x / n for path, x in x.get("acc_grads", {}).items()}
     counts = {"step": picture.step, "mini_step": picture.mini_step}
-    return ours.filled(x | {"s": s, "m": m, "trace": b, "acc_grads": g}, counts, picture.around)
+    return ours.filled(
+        x | {"s": s, "m": m, "trace": b, "acc_grads": g}, counts, picture.around
+    )
 
 
 def export_moments(picture: Picture, ours: Slots) -> Moments:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._storage import Format, decoded, decoded_dtype, nearest
 from .._scale_by_rmsprop import RMSPropState
+from .._storage import Format, decoded, decoded_dtype, nearest
 from .._trees import at, named_leaves, states_in
 from ._mapping import Arrays, within
 

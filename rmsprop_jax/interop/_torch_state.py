@@ -85,7 +85,10 @@ def _options(call: Call, group: Group, number: int) -> dict[str, Any]:
         )
     if of_bitsandbytes:  # which takes a momentum, and never uses it
         betas = group["betas"]
-        group = {**group, "alpha": betas[0] if isinstance(betas, tuple | list) and betas else betas}
+        group = {
+            **group,
+            "alpha": betas[0] if isinstance(betas, tuple | list) and betas else betas,
+        }
     numbers = {key: _number(call, group, key) for key in _NUMBERS if key in group}
     return numbers | {key: bool(group[key]) for key in _SWITCHES if key in group}
 
@@ -230,7 +233,8 @@ def _saved_names(group: Group) -> list[str]:
 
 def _lists(names: Any) -> list[list[str]]:
     """Return names as one list per group; one list is for one group."""
-    names = [*names] if isinstance(names, Iterable) else []
+    listed = isinstance(names, Iterable) and not isinstance(names, str)
+    names = [*names] if listed else []
     if all(isinstance(name, str) for name in names):
         names = [names]
     lists = [[*own] for own in names if isinstance(own, list | tuple)]
