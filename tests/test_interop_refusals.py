@@ -2,15 +2,20 @@
 meaning is clear, refused in the words of the call where it is not."""
 
 import copy
+import io
 import json
+import sys
+import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from rmsprop_jax import dialects, rmsprop
-from rmsprop_jax.interop import keras, torch
+from rmsprop_jax.interop import keras, orbax, torch
 from rmsprop_jax.interop import optax as of_optax
 
 PARAMS = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
@@ -204,6 +209,114 @@ def test_a_frozen_parameter_goes_in_and_out(mapping):
         np.testing.assert_array_equal(back["state"][0]["square_avg"], KEYS["w"][1])
 
 
+def test_a_state_without_its_step():
+    source = saved()
+    del source["state"][0]["step"]
+    with pytest.raises(ValueError, match="missing: step of 'w'"):
+        imported(source)
+
+
+def test_a_template_of_shapes_has_no_state_to_keep():
+    source = saved() | {"state": {1: saved()["state"][1]}}
+    template = jax.eval_shape(dialects.torch(0.1).init, PARAMS)
+    with pytest.raises(ValueError, match=r"of 'w', which has no state; fill `tx.init"):
+        torch.from_state_dict(source, template, MAPPING)
+
+
+def test_labels_of_parameters_without_a_path():
+    for mapping in ({"w": "w"}, {"w": "w", "b": "elsewhere"}):
+        with pytest.raises(ValueError, match="'b', for which there is no path"):
+            torch.group_labels(saved(), PARAMS, mapping)
+    assert torch.group_labels(saved(), PARAMS, {"w": "w", "b": None})["b"] == "frozen"
+
+
+def test_weights_in_a_checkpoint():
+    weights = {"w": np.ones((3, 2)), "b": np.ones(3)}
+    whole = {"epoch": 3, "nets": {"model": weights}, "optimizer": saved()}
+    assert torch.from_weights(whole, PARAMS, MAPPING)["b"][0] == 1
+    with pytest.raises(ValueError, match=r"2 models, `checkpoint\['a'\]`, .*Pass one"):
+        torch.from_weights({"a": weights, "b": weights}, PARAMS, MAPPING)
+    with pytest.raises(TypeError, match="expected `model.state_dict.*; got list"):
+        torch.from_weights([weights], PARAMS, MAPPING)
+
+
+def test_where_there_is_no_file_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`interop.torch.options`: there is no"):
+        torch.options(tmp_path / "run.pt")
+    (tmp_path / "optimizer.bin").write_bytes(b"")
+    with pytest.raises(IsADirectoryError, match="is a folder, with 'optimizer.bin' in"):
+        torch.options(tmp_path)
+    file = io.StringIO("text")
+    with pytest.raises(TypeError, match="with mode 'rb', not as text"):
+        torch.options(file)
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (
+            "GLOBAL a.B was not an allowed global",
+            "more than arrays and numbers: a.B. If",
+        ),
+        (
+            "invalid load key",
+            "neither a whole file of `torch.save` nor one in safetens",
+        ),
+    ],
+)
+def test_what_torch_cannot_load(error, match, monkeypatch):
+    def load(file, **_):
+        raise RuntimeError(error)
+
+    fake = types.SimpleNamespace(load=load, serialization=None)
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    file = io.BytesIO(b"something else")
+    with pytest.raises(
+        ValueError, match=f"`interop.torch.options`: the file .*{match}"
+    ):
+        torch.options(file)
+    assert file.tell() == 0  # as it was given
+
+
+def test_layouts_and_shapes_that_do_not_fit():
+    mapping = {"w": ("w", "(a b) -> a b", {"b": 2})}
+    for shape, params in (((3,), jnp.ones((2, 2))), ((4,), jnp.ones((2, 3)))):
+        with pytest.raises(ValueError, match=r"'w': got \(\d,\), expected .* for 'w'"):
+            torch.from_weights({"w": np.ones(shape)}, {"w": params}, mapping)
+    mapping = {"w": ("w", "(a b) -> (a b)", {"b": 2})}
+    with pytest.raises(ValueError, match="expected another layout for 'w'"):
+        torch.from_weights({"w": np.ones(3)}, {"w": jnp.ones(3)}, mapping)
+
+
+def test_square_kernels_of_convolutions():
+    """Either kind has this shape, unless the module or linen's name tells."""
+    kernel = {"kernel": jnp.ones((3, 3, 4, 4))}
+    assert not torch.flax_mapping({"up": kernel})
+    assert "Conv_0.weight" in torch.flax_mapping({"Conv_0": kernel})
+    assert torch.flax_mapping({"up": kernel}, transposed=["up"]) == {
+        "up.weight": ("up/kernel", "i o h w -> -h -w i o")
+    }
+    with pytest.raises(ValueError, match=r"\(transposed=...\)`: no parameter of a Fla"):
+        torch.flax_mapping({"up": kernel}, transposed=["down"])
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            size = dict(kernel_size=(3, 3), rngs=rngs)
+            layers = [nnx.Conv(4, 4, **size), nnx.ConvTranspose(4, 4, **size)]
+            self.layers = getattr(nnx, "List", list)(layers)
+
+    if hasattr(nnx, "List"):
+        mapping = keras.flax_mapping(nnx.eval_shape(lambda: Model(nnx.Rngs(0))))
+        assert mapping["layers/0/kernel"] == "layers/0/kernel"
+        assert mapping["layers/1/kernel"][1] == "h w o i -> -h -w i o"
+
+
+def test_orbax_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    with pytest.raises(ImportError, match="`interop.orbax.restore` needs Orbax"):
+        orbax.restore(tmp_path, PARAMS)
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(
         TypeError, match="expected what `to_state_dict` or `to_weights`"
@@ -211,6 +324,7 @@ def test_what_cannot_be_saved(tmp_path):
         torch.save(3, tmp_path / "run.safetensors")
 
 
+MEANS = np.array([1.0, 2.0, 3.0], np.float32)
 VARIABLES = {
     "rmsprop/iteration": 7,
     "rmsprop/b_velocity": np.ones(3),
@@ -332,6 +446,52 @@ def test_what_to_variables_refuses():
         TypeError, match=r"to_variables\(learning_rate=...\)` must be a"
     ):
         keras.to_variables(state, {"b": "b"}, [*VARIABLES], learning_rate="fast")
+
+
+def test_files_of_keras_are_for_the_caller_to_open():
+    with pytest.raises(TypeError, match="open 'run.weights.h5' yourself"):
+        variables_in("run.weights.h5")
+
+
+def test_variables_whose_weight_is_not_known():
+    twice = [*OBJECTS, Variable("rmsprop/b_velocity", np.ones(3))]
+    with pytest.raises(ValueError, match="two variables have the path 'rmsprop/b_velo"):
+        variables_in(twice)
+    params = {"x": jnp.zeros(3), "y": jnp.zeros(3)}
+    template = dialects.keras(0.1).init(params)
+    made = {"iteration": 7, "a_b_velocity": np.ones(3)}
+    with pytest.raises(
+        ValueError, match="'a_b_velocity' may belong to 'a/b' or to 'a_"
+    ):
+        keras.from_variables(made, template, {"a/b": "x", "a_b": "y"})
+
+
+def test_averages_and_accumulators():
+    made = {"iteration": 7, "b_velocity": np.ones(3), "b_gradient_accumulator": MEANS}
+    params, template = (
+        {"b": jnp.zeros(3)},
+        dialects.keras(0.1).init({"b": jnp.zeros(3)}),
+    )
+    steps = optax.MultiSteps(dialects.keras(0.1), 3).init(params)
+    state = keras.from_variables(made, steps, {"b": "b"}, gradient_accumulation_steps=3)
+    assert (state.gradient_step, state.mini_step) == (2, 1)
+    np.testing.assert_array_equal(state.acc_grads["b"], MEANS)
+    for number in (None, 1):
+        with pytest.raises(
+            ValueError, match="steps=.*must be the optimizer's, at least 2"
+        ):
+            keras.from_variables(
+                made, steps, {"b": "b"}, gradient_accumulation_steps=number
+            )
+    with pytest.raises(ValueError, match="must be None, because there are no accumula"):
+        variables_in(VARIABLES, gradient_accumulation_steps=3)
+    back = keras.to_variables(
+        template, {"b": "b"}, [*made], gradient_accumulation_steps=3
+    )
+    np.testing.assert_array_equal(back["2"], 0)  # of a state that accumulates nothing
+    kept = VARIABLES | {"rmsprop/b_average": MEANS}
+    average = keras.averages(kept, {"b": jnp.zeros(3)}, {"b": "b"})
+    np.testing.assert_array_equal(average["b"], MEANS)
 
 
 @pytest.mark.parametrize("config", [None, 3, [], "x", {"class_name": "RMSprop"}])

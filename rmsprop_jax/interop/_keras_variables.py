@@ -211,8 +211,8 @@ def config_options(call: Call, config: Any) -> dict[str, Any]:
         return kept
     if not isinstance(rate, int | float | np.number):
         raise TypeError(
-            f"`{call}`: the learning rate in a config must be a number or the config of "
-            f"a schedule; got {rate!r}."
+            f"`{call}`: the learning rate in a config must be a number or the config "
+            f"of a schedule; got {rate!r}."
         )
     return {"learning_rate": float(rate), **kept}
 
