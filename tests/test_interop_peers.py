@@ -288,7 +288,7 @@ def test_fsdp2(torch, one_process, flat, whole):
 
 
 def test_the_folder_that_accelerate_saves(torch, tmp_path):
-    """optimizer.bin, scheduler.bin and model.safetensors, as `save_state` names them."""
+    """Files optimizer.bin, scheduler.bin and model.safetensors, as it names them."""
     safetensors = pytest.importorskip("safetensors.torch")
     model = network(torch)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, centered=True)

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._arguments import Call
-from .._scale_by_rmsprop import RMSPropState
 from .._storage import Format, decoded, decoded_dtype, nearest
-from .._trees import at, named_leaves, states_in
+from .._trees import at, named_leaves, nodes
 from ._mapping import Arrays, within
 
 MOMENTS = ("s", "m", "trace", "nu", "mu")  # of RMSProp, of ours and of optax
@@ -90,8 +89,9 @@ class Slots:
     def absent(self) -> set[str]:
         """The paths of what is no floating point array, and has no state in ours."""
         every = [
-            named_leaves(state.s, is_leaf=lambda x: x is None)
-            for state in states_in(self.tree, RMSPropState)
+            named_leaves(node.s, is_leaf=lambda x: x is None)
+            for node in nodes(self.tree)
+            if type(node).__name__ == "RMSPropState"
         ]
         return {within(path) for own in every for path, leaf in own if leaf is None}
 
