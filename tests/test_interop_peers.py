@@ -218,3 +218,133 @@ def test_keras(options, monkeypatch):
         params = optax.apply_updates(params, updates)
     error = np.max(np.abs(params - path[-1])) / distance(path[10:], path[9])
     assert error <= 2e-5
+
+
+@pytest.fixture
+def one_process(torch):
+    """A process group of one, on the CPU."""
+    distributed = pytest.importorskip("torch.distributed")
+    store = distributed.HashStore()
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield distributed
+    distributed.destroy_process_group()
+
+
+def continues(torch, model, optimizer, source, **names):
+    """Import, train on in both, and compare the weights."""
+    start = {k: full(v) for k, v in model.state_dict().items()}
+    tx = dialects.torch(**from_torch.options(source))
+    params = from_torch.from_weights(start, zeros(), MAPPING)
+    state = from_torch.from_state_dict(source, tx.init(params), MAPPING, **names)
+    params, _ = train_jax(tx, params, state, 5)
+    path = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        (model(torch.from_numpy(DATA)) ** 2).mean().backward()
+        optimizer.step()
+        path.append({k: full(v) for k, v in model.state_dict().items()})
+    compare(from_torch.to_weights(params, MAPPING), path, start)
+
+
+def full(x):
+    x = x.full_tensor() if hasattr(x, "full_tensor") else x
+    return x.detach().numpy().copy()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_fsdp2(torch, one_process, flat, whole):
+    """Sharded tensors, with the numbers of the optimizer and in the ways to save."""
+    from torch.distributed.checkpoint import state_dict as saving
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = network(torch)
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(torch.from_numpy(DATA)) ** 2).mean().backward()
+        optimizer.step()
+    options = saving.StateDictOptions(
+        full_state_dict=whole, flatten_optimizer_state_dict=flat
+    )
+    saved = saving.get_optimizer_state_dict(model, optimizer, options=options)
+    tx = dialects.torch(**from_torch.options(saved))
+    of = [
+        from_torch.from_state_dict(source, tx.init(zeros()), MAPPING, **names)
+        for source, names in (
+            (saved, {}),
+            ({"app": {"optim": saved}}, {}),
+            (optimizer.state_dict(), {"names": list(MAPPING)}),
+        )
+    ]
+    chex.assert_trees_all_equal(*of)
+    back = from_torch.to_state_dict(of[0], saved, MAPPING, array=torch.from_numpy)
+    if not flat:
+        options = saving.StateDictOptions(full_state_dict=True)
+        saving.set_optimizer_state_dict(model, optimizer, back, options=options)
+    continues(torch, model, optimizer, saved)
+
+
+def test_the_folder_that_accelerate_saves(torch, tmp_path):
+    """Files optimizer.bin, scheduler.bin and model.safetensors, as it names them."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    model = network(torch)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, centered=True)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer)
+    train_torch(torch, model, optimizer, 5)
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.bin")
+    torch.save(scheduler.state_dict(), tmp_path / "scheduler.bin")
+    safetensors.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(IsADirectoryError, match="with 'model.safetensors', 'optimizer"):
+        from_torch.options(tmp_path)
+    with pytest.raises(ValueError, match="no state of an optimizer; got a dict with"):
+        from_torch.options(tmp_path / "scheduler.bin")
+    weights = from_torch.from_weights(tmp_path / "model.safetensors", zeros(), MAPPING)
+    back = from_torch.to_weights(weights, MAPPING)
+    chex.assert_trees_all_equal(
+        back, {k: full(v) for k, v in model.state_dict().items()}
+    )
+    source = tmp_path / "optimizer.bin"
+    continues(torch, model, optimizer, source, names=list(MAPPING))
+
+
+def test_groups_in_another_order_with_a_frozen_parameter(torch):
+    model = network(torch)
+    model[0].bias.requires_grad_(False)
+    of_head, of_body = ({"params": model[k].parameters()} for k in (3, 0))
+    groups = [of_head | {"lr": 0.01}, of_body | {"momentum": 0.9}]
+    optimizer = torch.optim.RMSprop(groups, lr=1e-3)
+    train_torch(torch, model, optimizer, 5)
+    start = {k: full(v) for k, v in model.state_dict().items()}
+    saved, names = optimizer.state_dict(), [[*MAPPING][2:], [*MAPPING][:2]]
+    params = from_torch.from_weights(start, zeros(), MAPPING)
+    labels = from_torch.group_labels(saved, params, MAPPING, names=names)
+    labels["conv"]["bias"] = "frozen"
+    each = {str(k): dialects.torch(**from_torch.options(saved, k)) for k in range(2)}
+    tx = optax.partition(each | {"frozen": optax.set_to_zero()}, labels)
+    template = tx.init(params)
+    state = from_torch.from_state_dict(saved, template, MAPPING, names=names)
+    back = from_torch.to_state_dict(
+        state, saved, MAPPING, names=names, array=torch.from_numpy
+    )
+    optimizer.load_state_dict(back)
+    path = train_torch(torch, model, optimizer, 5)
+    params, _ = train_jax(tx, params, state, 5)
+    got = from_torch.to_weights(params, MAPPING)
+    np.testing.assert_array_equal(got.pop("0.bias"), start["0.bias"])
+    compare(got, path, start)
+
+
+def test_files_with_scalars_and_arrays_of_numpy(torch, tmp_path):
+    saved = torch_state_dict("plain", 30)
+    mapping = from_torch.flax_mapping(ZEROS, TORCH_MODULES)
+    template = dialects.torch(**from_torch.options(saved)).init(ZEROS)
+    want = from_torch.from_state_dict(saved, template, mapping, names=TORCH_NAMES)
+    whole = {"optimizer": saved, "best": np.float32(3), "seen": np.arange(3)}
+    torch.save(whole, tmp_path / "run.pt")
+    with open(tmp_path / "run.pt", "rb") as file:  # for two calls
+        assert from_torch.options(file) == from_torch.options(saved)
+        got = from_torch.from_state_dict(file, template, mapping, names=TORCH_NAMES)
+    chex.assert_trees_all_equal(got, want)

@@ -29,10 +29,13 @@ def open_state_dict(call: Call, source: Any) -> dict[str, Any]:
     _check_one(call, "optimizers", found)
     state_dict = found[0][1]
     groups, state = state_dict["param_groups"], state_dict["state"]
-    if not isinstance(state, Mapping) or not groups or not all(map(_is_group, groups)):
+    fits = isinstance(state, Mapping) and groups and all(map(_is_group, groups))
+    keys = [str(key) for group in groups for key in group["params"]] if fits else []
+    if not fits or len({*keys}) < len(keys):
         raise ValueError(
             f"`{call}`: the 'state' of a state dict must be a dict, and each of its "
-            "'param_groups' a dict with 'params'. Pass `optimizer.state_dict()`."
+            "'param_groups' a dict with 'params', a list in which each parameter "
+            "stands once. Pass `optimizer.state_dict()`."
         )
     return {"state": state, "param_groups": groups}
 
@@ -95,7 +98,14 @@ def _unflattened(flat: Mapping[Any, Any]) -> Mapping[Any, Any]:
     keys = [key for key in flat if isinstance(key, str) and "param_groups." in key]
     if not keys:
         return flat
-    prefix, state, options = keys[0].partition("param_groups.")[0], {}, {}
+    prefixes = dict.fromkeys(key.partition("param_groups.")[0] for key in keys)
+    every = {prefix: _of_one(flat, prefix) for prefix in prefixes}
+    return every if len(every) > 1 else every.popitem()[1]
+
+
+def _of_one(flat: Mapping[Any, Any], prefix: str) -> Mapping[str, Any]:
+    """Return the state dict of the optimizer whose keys begin with a prefix."""
+    state, options, groups = {}, {}, {}
     for key, value in flat.items():
         kind, _, rest = str(key).removeprefix(prefix).partition(".")
         name, _, slot = rest.rpartition(".")
@@ -103,7 +113,6 @@ def _unflattened(flat: Mapping[Any, Any]) -> Mapping[Any, Any]:
         if kind in ("state", "param_groups"):
             kept = state if kind == "state" else options
             kept.setdefault(name, {})[slot] = value
-    groups = {}
     for name, kept in options.items():
         kept.pop("param_names", None)
         groups.setdefault(repr(sorted(kept.items())), {**kept, "params": []})
@@ -112,7 +121,7 @@ def _unflattened(flat: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _is_group(group: Any) -> bool:
-    return isinstance(group, Mapping) and "params" in group
+    return isinstance(group, Mapping) and isinstance(group.get("params"), list | tuple)
 
 
 def _check_one(call: Call, kind: str, found: Sequence[tuple[str, Any]]) -> None:

@@ -47,10 +47,10 @@ def _check_path(call: Call, path: Path) -> None:
 
 def _load(call: Call, file: Any) -> Any:
     name = repr(str(getattr(file, "name", "")))
-    head = file.read(9)
+    start, head = file.tell(), file.read(9)
     if isinstance(head, str):
         raise TypeError(f"`{call}`: open the file {name} with mode 'rb', not as text.")
-    file.seek(-len(head), os.SEEK_CUR)
+    file.seek(start)
     # In safetensors, a header in JSON follows its length in 8 bytes.
     of_torch = not name.endswith(".safetensors'") and head[8:] != b"{"
     package = _import(call, "torch" if of_torch else "safetensors", name)
@@ -60,14 +60,19 @@ def _load(call: Call, file: Any) -> Any:
         return _from_safetensors(package, file.read())
     except Exception as error:
         raise ValueError(f"`{call}`: the file {name} {_complaint(error)}") from error
+    finally:
+        file.seek(start)  # for the next call with the same file
 
 
 def _torch_load(torch: Any, source: Any) -> Any:
-    """Load only data, no code; scalars of NumPy are data that torch does not allow."""
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
-    allowed = [*((scalar, name) for name in names), np.dtype, *kinds]
+    """Load only data, no code; NumPy's arrays are data that torch does not allow."""
+    made = {"scalar": np.float64(0), "_reconstruct": np.zeros(0)}
+    allowed: list[Any] = [
+        (x.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, x in made.items()
+    ]
+    allowed += [np.ndarray, np.dtype, *(type(np.dtype(x)) for x in "?bhilqBHILQefd")]
     # Only torch 2.5 and later has it.
     allow = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
     with allow(allowed):
@@ -91,6 +96,11 @@ def _complaint(error: Exception) -> str:
 
 def save(call: Call, tree: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a file beside its place, then rename it: whole, or not at all."""
+    if not isinstance(tree, Mapping):
+        raise TypeError(
+            f"`{call}`: expected what `to_state_dict` or `to_weights` returns; got a "
+            f"{type(tree).__name__}."
+        )
     path = Path(path)
     of_torch = path.suffix != ".safetensors"
     write = (_torch_writer if of_torch else _safetensors_writer)(call, tree, path)

@@ -2,11 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from .._arguments import Call
-from ._layout import to_numpy
+from ._layout import shown, whole
 from ._mapping import (
     MISSHAPEN,
     MISSING,
@@ -17,7 +19,6 @@ from ._mapping import (
     parse_mapping,
 )
 from ._moments import Picture
-from ._slots import integer
 
 _WORDS = ("velocity", "average_gradient", "momentum")
 ACCUMULATOR, AVERAGE = "gradient_accumulator", "average"
@@ -32,7 +33,6 @@ _OTHERS = frozenset(
     "adadelta adafactor adagrad adam adamax adamw ftrl lamb lion muon nadam "
     "schedulefreeadamw sgd lossscaleoptimizer multioptimizer".split()
 )
-_SIGNS = ("_velocity", "_momentum")
 _SCALING = " (of a LossScaleOptimizer: pass its `inner_optimizer`)"
 _NOTES: dict[str, str] = {"step_counter": _SCALING, "dynamic_scale": _SCALING}
 _EMA = " (of `use_ema`: leave it out here, and see `interop.keras.averages`)"
@@ -55,46 +55,79 @@ def arrays_of(call: Call, source: Any) -> Arrays:
         check_name(call, type(source).__name__)
         source = source.variables
     if isinstance(source, Mapping):
-        return {str(key): value for key, value in source.items()}
-    if not all(hasattr(x, "path") for x in source):
+        return {str(key): value for key, value in _flattened(source)}
+    try:
+        paths = [x.path for x in source]
+    except (TypeError, AttributeError):
         raise TypeError(
             f"`{call}`: expected `{{v.path: v.numpy() for v in optimizer.variables}}`; "
-            f"got a {type(source).__name__} of arrays without paths."
-        )
-    return _named(call, list(source), [x.path for x in source])
+            f"got a {type(source).__name__} that does not tell the paths."
+        ) from None
+    return dict(zip(checked_paths(call, paths), source, strict=True))
 
 
-def by_path(call: Call, source: Any, paths: Sequence[str] | None) -> Arrays:
+def by_path(call: Call, source: Any, paths: Any) -> Arrays:
     """Return the variables of an optimizer by path, also where they come by number."""
-    variables = arrays_of(call, source)
-    if not variables or not all(key.isdecimal() for key in variables):
-        return variables
-    by_number = {int(key): value for key, value in variables.items()}
-    if paths is None or sorted(by_number) != list(range(len(paths))):
-        got = "none" if paths is None else f"{len(paths)}"
-        raise ValueError(
-            f"{call.given(paths=...)} must name the {len(variables)} variables of the "
-            f"optimizer in its order; got {got}. Pass `[v.path for v in "
-            "optimizer.variables]`, and the variables by number from 0."
+    source = getattr(source, "optimizer", None) or source  # of a model
+    for key in ("optimizer", "optimizer_weights", "vars"):  # of a file
+        source = (
+            source[key] if isinstance(source, Mapping) and key in source else source
         )
-    return _named(call, [by_number[i] for i in range(len(paths))], paths)
+    variables = arrays_of(call, source)
+    if variables and all(key.isdecimal() for key in variables):
+        paths = checked_paths(call, paths, variables)
+        variables = {path: variables[str(i)] for i, path in enumerate(paths)}
+    if [*variables] != sorted(variables):  # sorted names tell nothing
+        _check_order(call, variables)
+    return variables
 
 
-def _named(call: Call, arrays: Sequence[Any], paths: Sequence[str]) -> Arrays:
-    """Name variables that come in the order of Keras."""
-    twice = {path for path in paths if list(paths).count(path) > 1}
+def checked_paths(
+    call: Call, paths: Any, numbers: Collection[str] | None = None
+) -> list[str]:
+    """Refuse what does not list the paths of all variables, which may have numbers."""
+    written = isinstance(paths, list | tuple) and all(isinstance(x, str) for x in paths)
+    complete = written and numbers and {*numbers} == {*map(str, range(len(paths)))}
+    if not written or not (numbers is None or complete):
+        every = "the" if numbers is None else f"the {len(numbers)}"
+        got = (
+            len(paths) if written else "none" if paths is None else type(paths).__name__
+        )
+        raise ValueError(
+            f"{call.given(paths=...)} must name {every} variables of the optimizer in "
+            f"its order; got {got}. Pass `[v.path for v in optimizer.variables]`, and "
+            "the variables by number from 0."
+        )
+    twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise ValueError(
-            f"`{call}`: two variables have the path "
-            f"{', '.join(map(repr, sorted(twice)))}. Give the layers other names."
+            f"`{call}`: two variables have the path {', '.join(map(repr, twice))}. "
+            "Give the layers other names."
         )
-    moments = [path.endswith("_momentum") for path in paths if path.endswith(_SIGNS)]
-    if moments != sorted(moments):
-        raise ValueError(
-            f"`{call}`: the momentum of a weight comes before a velocity, as in Adam; "
-            "only RMSprop has a place here. Check the order of the variables."
-        )
-    return dict(zip(paths, map(to_numpy, arrays), strict=True))
+    return [*paths]
+
+
+def _check_order(call: Call, paths: Iterable[str]) -> None:
+    """Refuse Adam, which may have any name: RMSprop makes the momentum last."""
+    seen = set()
+    for path in paths:
+        name, _, word = path.rpartition("_")
+        if word == "velocity" and f"{name}_momentum" in seen:
+            raise ValueError(
+                f"`{call}`: the momentum of {last(name)!r} comes before its velocity, "
+                "as in Adam; only RMSprop has a place here. Check the order of the "
+                "variables."
+            )
+        seen.add(path)
+
+
+def _flattened(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what is in the groups of a file, by path."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}/{below}", x) for below, x in _flattened(value))
+        else:
+            yield str(key), value
 
 
 def parse(
@@ -117,11 +150,6 @@ def parse(
     step, mini_step = iteration, None
     if found[ACCUMULATOR] or steps is not None:
         step, mini_step = divmod(iteration, _checked_steps(call, steps, found))
-        # Keras keeps the sum of the gradients, and `optax.MultiSteps` their mean.
-        found[ACCUMULATOR] = {
-            name: None if x is None else to_numpy(x) / max(mini_step, 1)
-            for name, x in found[ACCUMULATOR].items()
-        }
     return Picture(
         call,
         words if mini_step or (accumulates and found[ACCUMULATOR]) else _WORDS,
@@ -150,14 +178,24 @@ def averages_by_name(
 
 def config_options(call: Call, config: Any) -> dict[str, Any]:
     """Return the hyperparameters in a config."""
-    config = config.get_config() if hasattr(config, "get_config") else config
-    if "class_name" in config:
-        check_name(call, config["class_name"])
-        config = config["config"]
-    check_name(call, str(config.get("name", "")))
+    config = getattr(config, "optimizer", config)  # of a model
+    if hasattr(config, "get_config"):
+        check_name(call, type(config).__name__)
+        config = config.get_config()
+    if isinstance(config, Mapping) and "class_name" in config:
+        check_name(call, str(config["class_name"]))
+        config = config.get("config")
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"`{call}`: expected `optimizer.get_config()`; got a "
+            f"{type(config).__name__}."
+        )
+    name = str(config.get("name", "rmsprop"))
+    check_name(call, name)
     foreign = [key for key in config if key not in _CONFIG]
-    if foreign or "rho" not in config:
-        odd = f"has {' and '.join(foreign)}" if foreign else "has no rho"
+    known = name.lower().startswith(("rmsprop", "rms_prop")) or "epsilon" not in config
+    if foreign or "rho" not in config or not (known or "momentum" in config):
+        odd = f"has {' and '.join(foreign)}" if foreign else "has no rho or no momentum"
         raise ValueError(f"`{call}`: a config that {odd} is not that of RMSprop.")
     unknown = [key for key in _UNKNOWN if config.get(key)]
     if unknown:
@@ -171,6 +209,11 @@ def config_options(call: Call, config: Any) -> dict[str, Any]:
     rate = config.get("learning_rate", config.get("lr"))
     if rate is None or isinstance(rate, Mapping):  # a schedule
         return kept
+    if not isinstance(rate, int | float | np.number):
+        raise TypeError(
+            f"`{call}`: the learning rate in a config must be a number or the config "
+            f"of a schedule; got {rate!r}."
+        )
     return {"learning_rate": float(rate), **kept}
 
 
@@ -221,14 +264,14 @@ def _scalars(others: Arrays) -> tuple[int, list[Problem]]:
     """Return the iteration, and what is no variable of RMSprop."""
     problems, iteration = [], 0
     for name, value in others.items():
-        scalar = value is None or to_numpy(value).size == 1
         if name not in _KNOWN:
             note = _NOTES.get(name, _EMA if name.endswith(f"_{AVERAGE}") else "")
             problems.append((UNEXPECTED, f"{name!r}{note}"))
-        elif not scalar:
-            problems.append((MISSHAPEN, f"{name!r}: got {to_numpy(value).shape}"))
-        elif name == "iteration" and value is not None:
-            iteration = integer(to_numpy(value))
+        elif name == "iteration":
+            iteration = whole(value) or 0
+            if whole(value) is None:
+                what = f"{name!r}: got {shown(value)}, expected a number of steps"
+                problems.append((MISSHAPEN, what))
     problems += [(MISSING, "'iteration'")] if "iteration" not in others else []
     return iteration, problems
 

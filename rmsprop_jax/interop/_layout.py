@@ -75,13 +75,44 @@ def parse_layout(where: str, pattern: str, sizes: Mapping[str, int]) -> Layout:
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """Return an array of any framework as NumPy's, without importing the framework."""
+    """Return numbers of any framework as an array of NumPy, or raise a TypeError.
+
+    Its message says what came instead of numbers, for an error that names the leaf.
+    """
     if hasattr(x, "local_shards"):
         raise TypeError(
-            "interop: an array is a ShardedTensor, of which this process has a part. "
-            "Save with `StateDictOptions(full_state_dict=True)` of "
-            "`torch.distributed.checkpoint.state_dict`."
+            "got a ShardedTensor, of which this process has a part (save with "
+            "`StateDictOptions(full_state_dict=True)` of "
+            "`torch.distributed.checkpoint.state_dict`)"
         )
+    try:
+        array = _to_numpy(x)
+        if array.dtype.kind in "biufcV":  # V: bfloat16 and float8
+            return array
+    except (TypeError, ValueError, NotImplementedError):  # on "meta", sparse, ragged
+        pass
+    raise TypeError(f"got a {type(x).__name__} that is no array of numbers")
+
+
+def shown(x: Any) -> str:
+    """Write what came in place of a number; an array by its shape."""
+    shape = getattr(x, "shape", ())
+    return f"shape {tuple(shape)}" if shape else repr(x)
+
+
+def whole(x: Any) -> int | None:
+    """Return the number of steps in an array of one element; None if it is none."""
+    try:
+        number = to_numpy(x)
+    except TypeError:
+        return None
+    if number.size != 1 or not np.isreal(number).all() or not number >= 0:
+        return None
+    number = number.item()
+    return int(number) if number < np.inf and number == int(number) else None
+
+
+def _to_numpy(x: Any) -> np.ndarray:
     if hasattr(x, "full_tensor"):  # a DTensor of torch
         x = x.full_tensor()
     if hasattr(x, "detach"):  # a torch tensor

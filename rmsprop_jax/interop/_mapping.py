@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._trees import at, named_leaves
-from ._layout import Layout, parse_layout, to_numpy
+from ._layout import Layout, parse_layout, to_numpy, whole
 
 
 class Place(NamedTuple):
@@ -37,6 +37,11 @@ def raise_for(call: Call, problems: Iterable[Problem], advice: str) -> None:
 
 def parse_mapping(call: Call, mapping: Mapping[str, Any]) -> Places:
     """Parse `{name: path | (path, layout) | (path, layout, sizes) | None}`."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            f"`{call}`: the mapping must be a dict from names to paths; got a "
+            f"{type(mapping).__name__}."
+        )
     places, names = {}, {}
     for name, entry in mapping.items():
         places[name] = place = _parse_entry(call, name, entry)
@@ -50,18 +55,26 @@ def parse_mapping(call: Call, mapping: Mapping[str, Any]) -> Places:
 
 
 def _parse_entry(call: Call, name: str, entry: Any) -> Place | None:
-    if entry is None:
-        return None
-    if isinstance(entry, str):
-        return Place(within(entry), None)
-    if not isinstance(entry, tuple | list) or len(entry) not in (2, 3):
-        raise TypeError(
-            f"`{call}`: the mapping must give {name!r} a path, (path, layout), (path, "
-            f"layout, sizes) or None; got {entry!r}."
-        )
-    path, pattern, *sizes = entry
-    layout = parse_layout(f"`{call}`: mapping[{name!r}]", pattern, *sizes or [{}])
-    return Place(within(path), layout)
+    match name, entry:
+        case str(), None:
+            return None
+        case str(), str(path):
+            return Place(within(path), None)
+        case str(), [str(path), str(pattern), *sizes] if _are_sizes(sizes):
+            where = f"`{call}`: mapping[{name!r}]"
+            layout = parse_layout(where, pattern, *sizes or [{}])
+            return Place(within(path), layout)
+    raise TypeError(
+        f"`{call}`: the mapping must give {name!r} a path, (path, layout), (path, "
+        f"layout, sizes) or None; got {entry!r}."
+    )
+
+
+def _are_sizes(sizes: list[Any]) -> bool:
+    """Tell whether there is at most one dict, of lengths of axes."""
+    return len(sizes) < 2 and all(
+        isinstance(own, Mapping) and all(map(whole, own.values())) for own in sizes
+    )
 
 
 def inverse(places: Places) -> dict[str, Place]:
@@ -112,7 +125,10 @@ def move(
 
 def _arrange(array: Any, layout: Layout | None, like: Any) -> tuple[np.ndarray, str]:
     """Rearrange an array as `like`; the string says what does not fit."""
-    array = to_numpy(array)
+    try:
+        array = to_numpy(array)
+    except TypeError as error:
+        return array, str(error)
     try:
         moved = array if layout is None else layout.apply(array)
     except ValueError:

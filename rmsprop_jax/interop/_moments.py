@@ -19,7 +19,16 @@ from jaxtyping import PyTree
 from .._arguments import Call
 from .._trees import at
 from ..dialects._complex_pairs import ComplexParts
-from ._mapping import MISSING, Arrays, Places, Problem, inverse, move, raise_for
+from ._mapping import (
+    MISSHAPEN,
+    MISSING,
+    Arrays,
+    Places,
+    Problem,
+    inverse,
+    move,
+    raise_for,
+)
 from ._slots import Place, Slots
 
 # By the word of the framework for a moment, then by its name for the parameter.
@@ -89,12 +98,20 @@ def import_moments(picture: Picture, ours: Slots) -> PyTree:
         for word, field in zip(picture.words, _FIELDS, strict=False)
     }
     raise_for(picture.call, problems, picture.advice)
+    below = [path for path, square in x["s"].items() if np.any(square < 0)]
+    what = f"{picture.words[0]} for {', '.join(map(at, below))}: got numbers below zero"
+    raise_for(picture.call, [(MISSHAPEN, what)] if below else [], picture.advice)
     w = {path: picture.corrections.get(path, 1.0) for path in x["s"]}
     m = {k: m.astype(np.result_type(m, np.float64)) / w[k] for k, m in x["m"].items()}
     s = {k: _variance(s, m[k], w[k]) if k in m else s for k, s in x["s"].items()}
     b = {path: picture.factor(path) * b for path, b in x["trace"].items()}
+    # Keras keeps the sum of the gradients, and `optax.MultiSteps` their mean.
+    n = max(picture.mini_step or 1, 1)
+    g = {path: x / n for path, x in x.get("acc_grads", {}).items()}
     counts = {"step": picture.step, "mini_step": picture.mini_step}
-    return ours.filled(x | {"s": s, "m": m, "trace": b}, counts, picture.around)
+    return ours.filled(
+        x | {"s": s, "m": m, "trace": b, "acc_grads": g}, counts, picture.around
+    )
 
 
 def export_moments(picture: Picture, ours: Slots) -> Moments:
@@ -118,14 +135,17 @@ def export_moments(picture: Picture, ours: Slots) -> Moments:
     return moments
 
 
-def without_moments(picture: Picture, ours: Slots) -> set[str]:
-    """Return the parameters of the mapping for which a state of ours has nothing."""
-    kept = ours.moments("s").keys()
-    return {
-        name
-        for name, place in picture.places.items()
-        if place is None or not kept & {place.to, *_parts(place.to)}
-    }
+def wanted_of(picture: Picture, ours: Slots) -> Picture:
+    """Return a picture that wants no more than a state of ours has moments for."""
+    kept, wanted = ours.moments("s").keys(), {}
+    for word, own in picture.wanted.items():
+        places = {name: picture.places.get(name) for name in own}
+        wanted[word] = {
+            name: None
+            for name, place in places.items()
+            if place is not None and kept & {place.to, *_parts(place.to)}
+        }
+    return dataclasses.replace(picture, wanted=wanted)
 
 
 def _to_paths(

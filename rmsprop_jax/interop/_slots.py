@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from .._arguments import Call
 from .._storage import Format, decoded, decoded_dtype, nearest
-from .._trees import at
-from ._mapping import Arrays
+from .._trees import at, named_leaves, nodes
+from ._mapping import Arrays, within
 
 MOMENTS = ("s", "m", "trace", "nu", "mu")  # of RMSProp, of ours and of optax
 
@@ -84,6 +84,16 @@ class Slots:
         """Whether the momentum buffer accumulates steps, by path, where it is known."""
         known = (slot for slot in self.found if slot.rate_inside is not None)
         return {slot.path: bool(slot.rate_inside) for slot in known}
+
+    @property
+    def absent(self) -> set[str]:
+        """The paths of what is no floating point array, and has no state in ours."""
+        every = [
+            named_leaves(node.s, is_leaf=lambda x: x is None)
+            for node in nodes(self.tree)
+            if type(node).__name__ == "RMSPropState"
+        ]
+        return {within(path) for own in every for path, leaf in own if leaf is None}
 
     def moments(self, field: str) -> Arrays:
         """Return the arrays of one field by path; each path must have only one."""

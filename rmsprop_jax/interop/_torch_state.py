@@ -11,23 +11,24 @@ import numpy as np
 
 from .._arguments import Call
 from ._checkpoints import NESTED, bare_names, known_name, some
-from ._layout import owned, to_numpy
+from ._layout import owned, shown, to_numpy, whole
 from ._mapping import MISSHAPEN, MISSING, UNEXPECTED, Places, Problem, parse_mapping
 from ._moments import Moments, Picture
-from ._slots import integer
 
 Group = Mapping[str, Any]
 
 _WORDS = ("square_avg", "grad_avg", "momentum_buffer")
-_BITSANDBYTES = ("state1", "state2", "momentum")  # RMSprop has only the first
+_BITSANDBYTES = ("state1", "grad_avg", "momentum_buffer")  # it has only the first
 _NUMBERS = ("lr", "alpha", "eps", "weight_decay", "momentum")
 _SWITCHES = ("centered", "maximize", "decoupled_decay", "lr_in_momentum")
 _UNKNOWN = ("caution", "corrected_weight_decay")  # of timm
 # Of other optimizers; a group may have keys of the user, which RMSprop does not read.
 _FOREIGN = frozenset(
     "amsgrad dampening nesterov rho lr_decay initial_accumulator_value etas step_sizes "
-    "lambd t0 momentum_decay beta2_decay decoupled_weight_decay t_alpha".split()
+    "lambd t0 momentum_decay beta2_decay decoupled_weight_decay t_alpha max_iter "
+    "history_size ns_steps ns_coefficients decay_rate relative_step".split()
 )
+_STATES = frozenset("exp_avg exp_avg_sq exp_inf state2 sum acc_delta prev".split())
 _ADVICE = (
     "Compare `interop.torch.options(state_dict)` with what the transformation was "
     "built with, and the mapping with the names of the parameters. Nothing was changed."
@@ -39,9 +40,17 @@ _NAMES = (
 
 
 def group_options(
-    call: Call, groups: Sequence[Group], group: int | None
+    call: Call, state_dict: Mapping[str, Any], group: int | None
 ) -> dict[str, Any]:
     """Return the hyperparameters of one group, or of all if they are equal."""
+    kept = (own for own in state_dict["state"].values() if isinstance(own, Mapping))
+    foreign = sorted({word for own in kept for word in own} & _STATES)
+    if foreign:
+        raise ValueError(
+            f"`{call}`: the state is that of another optimizer than RMSprop; it has "
+            f"{some(foreign)}."
+        )
+    groups = state_dict["param_groups"]
     every = [_options(call, own, number) for number, own in enumerate(groups)]
     if group is not None:
         if group not in range(len(every)):
@@ -65,7 +74,7 @@ def group_options(
 
 def _options(call: Call, group: Group, number: int) -> dict[str, Any]:
     """Return the hyperparameters of one group, in the words of its dialect."""
-    of_bitsandbytes = "betas" in group and "foreach" not in group
+    of_bitsandbytes = "betas" in group and not {"foreach", "maximize"} & {*group}
     foreign = [key for key in _UNKNOWN if group.get(key)]
     foreign += [key for key in group if key in _FOREIGN]
     foreign += ["betas"] if "betas" in group and not of_bitsandbytes else []
@@ -75,28 +84,41 @@ def _options(call: Call, group: Group, number: int) -> dict[str, Any]:
             f"{number} has. Pass the state of another optimizer, or take it out."
         )
     if of_bitsandbytes:  # which takes a momentum, and never uses it
-        group = {**group, "alpha": group["betas"][0]}
-    numbers = {key: float(_scalar(group[key])) for key in _NUMBERS if key in group}
+        betas = group["betas"]
+        group = {
+            **group,
+            "alpha": betas[0] if isinstance(betas, tuple | list) and betas else betas,
+        }
+    numbers = {key: _number(call, group, key) for key in _NUMBERS if key in group}
     return numbers | {key: bool(group[key]) for key in _SWITCHES if key in group}
 
 
-def _scalar(x: Any) -> np.ndarray:
-    return to_numpy(x).reshape(())
+def _number(call: Call, group: Group, key: str) -> float:
+    """Return a number of a group, which may be a tensor."""
+    try:
+        return float(to_numpy(group.get(key, 0.0)).reshape(()))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{call}`: {key!r} of each parameter group must be a number; got "
+            f"{group[key]!r}."
+        ) from None
 
 
 def parameter_names(
     call: Call, groups: Sequence[Group], names: Any, places: Places
 ) -> list[dict[Any, str]]:
     """Name the parameters by their keys in the state, for each group."""
-    saved = [_saved_names(group) for group in groups]
-    named = [own for own in saved if own is not None]
-    named = named if len(named) == len(groups) else []
-    if named and names is not None and _flat(names) != _flat(named):
+    sizes, given = [len(group["params"]) for group in groups], _lists(names)
+    named = [_saved_names(group) for group in groups]
+    if sizes != [len(own) for own in named]:
+        named = given
+    elif names is not None and _flat(given) != _flat(named):
         raise ValueError(
             f"{call.given(names=...)}: the groups have names of their own, "
-            f"{some(_flat(named))}; got {some(_flat(names))}. Leave `names` out."
+            f"{some(_flat(named))}; got {some(_flat(given))}. Leave `names` out."
         )
-    named = named or _given_names(call, groups, names)
+    if sizes != [len(own) for own in named]:
+        raise ValueError(_nameless(call, sizes, given))
     flat = _flat(named)
     twice = sorted({name for name in flat if flat.count(name) > 1})
     if twice:
@@ -104,11 +126,10 @@ def parameter_names(
             f"{call.given(names=...)}: two parameters have the name {some(twice)}."
         )
     return [
-        dict(
-            zip(
-                group["params"], [known_name(name, places) for name in own], strict=True
-            )
-        )
+        {
+            key: known_name(name, places)
+            for key, name in zip(group["params"], own, strict=True)
+        }
         for group, own in zip(groups, named, strict=True)
     ]
 
@@ -124,7 +145,7 @@ def parse(
     moments, step, stateless, problems = _moments(state_dict["state"], every, words)
     wanted, inside = {word: {} for word in words}, {}
     for group, own in zip(groups, named, strict=True):
-        with_momentum = _scalar(group.get("momentum", 0)) > 0
+        with_momentum = _number(call, group, "momentum") > 0
         kept = (True, group.get("centered"), with_momentum)
         for word in itertools.compress(words, kept):
             wanted[word] |= dict.fromkeys(own.values())
@@ -178,18 +199,22 @@ def _moments(
     stateless, by_text = {*names.values()}, {str(key): key for key in names}
     for key, kept in state.items():
         name = names.get(by_text.get(str(key), key), f"parameter {key}")
+        if not isinstance(kept, Mapping):
+            what = f"the state of {name!r}: got a {type(kept).__name__}"
+            problems.append((MISSHAPEN, what))
+            continue
         kept = {**kept, **kept.get(NESTED, {})}
         kept.pop(NESTED, None)
         if not kept:  # torch makes the state with the first gradient
             continue
         stateless.discard(name)
-        step = to_numpy(kept.pop("step", ()))
-        if step.size == 1:
-            steps.append(integer(step))
-        elif step.shape == (0,):
+        if "step" not in kept:
             problems.append((MISSING, f"step of {name!r}"))
-        else:
-            problems.append((MISSHAPEN, f"step of {name!r}: got {step.shape}"))
+        given = kept.pop("step", 0)
+        steps.append(whole(given) or 0)
+        if whole(given) is None:
+            what = f"step of {name!r}: got {shown(given)}, expected a number of steps"
+            problems.append((MISSHAPEN, what))
         for word, array in kept.items():
             if word in moments and "qmap1" not in kept:
                 moments[word][name] = array
@@ -199,31 +224,37 @@ def _moments(
     return moments, max(steps), frozenset(stateless), tuple(problems)
 
 
-def _saved_names(group: Group) -> list[str] | None:
+def _saved_names(group: Group) -> list[str]:
     """Return the names in a group; some ways to save have them in place of numbers."""
     names = list(group.get("param_names") or group["params"])
     written = all(isinstance(name, str) and not name.isdigit() for name in names)
-    return names if written else None
+    return names if written else []
 
 
-def _given_names(call: Call, groups: Sequence[Group], names: Any) -> list[list[str]]:
-    """Return the names that were given for each group; one list is for one group."""
-    names = list(names or ())
-    given = [names] if names and isinstance(names[0], str) else [*map(list, names)]
-    sizes = [len(group["params"]) for group in groups]
-    if sizes == [len(own) for own in given]:
-        return given
+def _lists(names: Any) -> list[list[str]]:
+    """Return names as one list per group; one list is for one group."""
+    listed = isinstance(names, Iterable) and not isinstance(names, str)
+    names = [*names] if listed else []
+    if all(isinstance(name, str) for name in names):
+        names = [names]
+    lists = [[*own] for own in names if isinstance(own, list | tuple)]
+    written = all(isinstance(name, str) for own in lists for name in own)
+    return lists if written and len(lists) == len(names) else []
+
+
+def _nameless(call: Call, sizes: Sequence[int], given: list[list[str]]) -> str:
+    """Write the error for names that do not number the parameters of each group."""
     each = f"the {sizes[0]} parameters of the optimizer"
-    if len(groups) > 1:
+    if len(sizes) > 1:
         numbers = " and ".join(map(str, sizes))
         each = f"the {numbers} parameters of the groups, in one list per group"
-    raise ValueError(
+    return (
         f"{call.given(names=...)} must name {each}, in the order of the optimizer, "
-        f"which need not be that of the model; got {names or 'none'}. Pass `{_NAMES}`."
+        f"which need not be that of the model; got {some(_flat(given)) or 'none'}. "
+        f"Pass `{_NAMES}`."
     )
 
 
-def _flat(names: Iterable[Any]) -> list[str]:
+def _flat(names: Iterable[list[str]]) -> list[str]:
     """Return the names of all groups in one list, without what wraps the model."""
-    every = [[own] if isinstance(own, str) else own for own in names]
-    return bare_names(itertools.chain.from_iterable(every))
+    return bare_names(itertools.chain.from_iterable(names))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import PyTree
 
-from .._arguments import Call
+from .._arguments import Call, check_numbers
 from .._storage import Format
 from . import _flax
 from ._keras_variables import (
@@ -18,6 +18,7 @@ from ._keras_variables import (
     arrays_of,
     averages_by_name,
     by_path,
+    checked_paths,
     config_options,
     last,
     parse,
@@ -67,8 +68,9 @@ def from_variables(
     updates where gradients are accumulated.
 
     Args:
-      variables: `{v.path: v.numpy() for v in optimizer.variables}`, the optimizer
-        itself, or what `optimizer.save_own_variables` stores, by number.
+      variables: `{v.path: v.numpy() for v in optimizer.variables}`; the optimizer, or
+        the model that was compiled with it; an open `h5py.File` of either; or what
+        `optimizer.save_own_variables` stores, by number.
       template: the state to fill: `tx.init(params)` of any transformation with an
         RMSProp of ours in it, built with the same settings.
       mapping: from the paths of Keras' weights to paths in `params`, such as
@@ -140,13 +142,14 @@ def to_variables(
     call = Call("interop.keras.to_variables")
     ours = our_slots(call, state, storage)
     accumulated = ours.moments("acc_grads")
-    steps = gradient_accumulation_steps
+    steps, paths = gradient_accumulation_steps, checked_paths(call, paths)
     picture = parse(call, dict.fromkeys(paths), mapping, steps, bool(accumulated))
     minis = [slot.array for slot in ours.found if slot.field == "mini_step"]
     mini_step = integer(minis[0]) if minis and steps else 0
     iteration = (ours.step or 0) * (steps or 1) + mini_step
     values: Arrays = {"iteration": np.array(iteration, np.int32)}
     if learning_rate is not None:
+        check_numbers(call, learning_rate=learning_rate)
         values["learning_rate"] = np.array(learning_rate, np.float32)
     unknown = tuple((MISSING, repr(x)) for x in picture.others if x not in values)
     moments = export_moments(dataclasses.replace(picture, problems=unknown), ours)

@@ -16,8 +16,8 @@ from jaxtyping import PyTree
 
 from .._arguments import Call, check_numbers
 from .._storage import Format
-from .._trees import at
-from ._layout import to_numpy
+from .._trees import at, dtype_of
+from ._layout import whole
 from ._mapping import MISSHAPEN, MISSING, UNEXPECTED, Place, Problem
 from ._moments import Picture, export_moments, import_moments
 from ._optax_states import our_slots, slots_of
@@ -91,7 +91,10 @@ def from_state(
     theirs, ours = slots_of(call, state), our_slots(call, template, storage)
     picture = _parse(theirs, theirs, ours, _step(theirs, ours, count), decay)
     # optax keeps the real second moment of a complex parameter in a complex array.
-    nu = {path: np.real(to_numpy(x)) for path, x in picture.moments["nu"].items()}
+    nu = {
+        path: np.real(x) if np.iscomplexobj(x) else x
+        for path, x in picture.moments["nu"].items()
+    }
     picture = dataclasses.replace(picture, moments={**picture.moments, "nu": nu})
     return import_moments(picture, ours)
 
@@ -151,8 +154,11 @@ def _parse(
         )
     # A partition may have optax's RMSProp for some parameters in both states.
     shared = source.moments("nu").keys() & target.moments("nu").keys()
-    for word in ("nu", "mu"):
-        moments[word] = {k: x for k, x in moments[word].items() if k not in shared}
+    # Optax has moments of integers too, which are not trained.
+    absent = source.absent | target.absent
+    for word in _WORDS:
+        gone = absent | (shared if word != "trace" else set())
+        moments[word] = {k: x for k, x in moments[word].items() if k not in gone}
     around, problems = _carried(source.decoded(), target, shared)
     own = (x.moments(field) for x in (source, target) for field in ("s", "trace"))
     paths = {*moments["nu"], *itertools.chain.from_iterable(own)}
@@ -208,7 +214,7 @@ def _around(slots: Slots, shared: Collection[str]) -> dict[In, Slot]:
 def _needless(slot: Slot, target: Slots) -> bool:
     """Tell whether nothing is lost where the target has no place for a slot."""
     if _is_injected(slot.place):
-        return slot.place[-1] in _WITHOUT_EFFECT or not np.any(to_numpy(slot.array))
+        return slot.place[-1] in _WITHOUT_EFFECT or not np.any(slot.array)
     if slot.owner == "optax.MonitorState" and "measurements" in slot.place:
         return True  # each update makes new ones
     # RMSProp of optax may have no count, and a schedule may stand in another place.
@@ -226,6 +232,8 @@ def _written(place: In) -> str:
 
 def _misfit(x: Any, like: Any) -> str:
     """Say how an array differs from the one in its place; nothing where it does not."""
+    if dtype_of(x) is None:
+        return f"got {x!r}, expected {jnp.result_type(like)}{jnp.shape(like)}"
     got, expected = (jnp.result_type(value) for value in (x, like))
     if jnp.shape(x) != jnp.shape(like) or _kind(got) != _kind(expected):
         return f"got {got}{jnp.shape(x)}, expected {expected}{jnp.shape(like)}"
@@ -262,7 +270,10 @@ def _step(theirs: Slots, ours: Slots, count: int | None) -> int | None:
     """Return the number of updates; None where neither state depends on it."""
     if count is not None:
         check_numbers(theirs.call, count=count)
-        return int(count)
+        if whole(count) is None:
+            number = f"{theirs.call.given(count=...)} must be a whole number"
+            raise ValueError(f"{number}; got {count}.")
+        return whole(count)
     if theirs.step is not None:
         return theirs.step
     counts = [slot for slot in ours.found if slot.field == "step"]

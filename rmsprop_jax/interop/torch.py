@@ -5,7 +5,6 @@ Source: `torch/optim/rmsprop.py`, PyTorch 2.13; `timm/optim/rmsprop_tf.py`, timm
 """
 
 import copy
-import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO, Any, Protocol
@@ -21,14 +20,9 @@ from . import _flax
 from ._checkpoints import open_state_dict, open_weights
 from ._files import save as save_file
 from ._mapping import UNEXPECTED, Problem, by_path, parse_mapping, raise_for
-from ._moments import export_moments, import_moments, without_moments
+from ._moments import export_moments, import_moments, wanted_of
 from ._optax_states import our_slots
-from ._torch_state import (
-    group_options,
-    laid_out,
-    parameter_names,
-    parse,
-)
+from ._torch_state import group_options, laid_out, parameter_names, parse
 from ._weights import export_weights, import_weights
 
 
@@ -142,13 +136,7 @@ def to_state_dict(
     """
     call = Call("interop.torch.to_state_dict")
     opened, ours = open_state_dict(call, like), our_slots(call, state, storage)
-    picture = parse(call, opened | {"state": {}}, mapping, names)
-    nothing = without_moments(picture, ours)
-    wanted = {
-        word: {name: None for name in own if name not in nothing}
-        for word, own in picture.wanted.items()
-    }
-    picture = dataclasses.replace(picture, wanted=wanted)
+    picture = wanted_of(parse(call, opened | {"state": {}}, mapping, names), ours)
     moments = export_moments(picture, ours)
     saved = laid_out(picture, moments, ours.step, array, opened["state"])
     return {"state": saved, "param_groups": copy.deepcopy(opened["param_groups"])}
@@ -251,8 +239,7 @@ def options(state_dict: Source, group: int | None = None) -> dict[str, Any]:
       {'lr': 0.1, 'alpha': 0.99, 'eps': 1e-08, 'weight_decay': 0.0}
     """
     call = Call("interop.torch.options")
-    groups = open_state_dict(call, state_dict)["param_groups"]
-    return group_options(call, groups, group)
+    return group_options(call, open_state_dict(call, state_dict), group)
 
 
 def group_labels(
