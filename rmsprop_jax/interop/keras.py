@@ -5,7 +5,7 @@ Source: `keras/src/optimizers/rmsprop.py` and `base_optimizer.py`, Keras 3.15.1.
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import PyTree
@@ -32,6 +32,7 @@ from ._slots import integer
 from ._weights import export_weights, import_weights
 
 
+@runtime_checkable
 class _WithVariables(Protocol):
     """An optimizer or a model."""
 

@@ -180,11 +180,12 @@ def _joined(
     log_keep, reach = jax.tree.map(
         lambda recent: jnp.where(age == 0, 0.0, recent[places]), schedule.recent
     )
-    if reach is not None:
+    if reach is not None and of_rows.reach is not None:
         before = of_rows.reach
-        before = before if log_keep is None else jnp.exp(log_keep) * before
+        if log_keep is not None:
+            before = jnp.exp(log_keep) * before
         reach = before + _fade(motion, missed - age, reach.dtype) * reach
-    if log_keep is not None:
+    if log_keep is not None and of_rows.log_keep is not None:
         log_keep = of_rows.log_keep + log_keep
     return IdleSums(log_keep, reach)
 
