@@ -132,7 +132,7 @@ def compile_step(
 
     In "sharded", parameters, gradients and state are divided in one way. In "ZeRO-1"
     the parameters are whole on each device, the state is divided, and each device has a
-    gradient of its own, of which the step takes the mean.
+    gradient of its own, of which the step takes the sum.
     """
     init, update = step_of(contender)
     params = parameters(shapes, contender.dtype)
@@ -153,9 +153,13 @@ def compile_step(
     whole = jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), params)
     placed = sharding.zero1_shardings(tx, params, mesh, AXIS)
 
-    def averaged(params: Any, state: Any, gradients: Any) -> Any:
-        mean = jax.tree.map(lambda g: jnp.mean(g, 0).astype(g.dtype), gradients)
-        return update(params, state, mean)
+    def summed(params: Any, state: Any, gradients: Any) -> Any:
+        # `jnp.sum` would add, and send, float16 and bfloat16 as float32.
+        total = jax.tree.map(
+            lambda g: jax.lax.reduce(g, np.zeros((), g.dtype), jax.lax.add, (0,)),
+            gradients,
+        )
+        return update(params, state, total)
 
     gradients = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((mesh.size, *x.shape), x.dtype), params
@@ -163,7 +167,7 @@ def compile_step(
     each = NamedSharding(mesh, PartitionSpec(AXIS))
     return compile_for(
         target,
-        averaged,
+        summed,
         abstract(params, whole),
         abstract(state, placed),
         abstract(gradients, each),
