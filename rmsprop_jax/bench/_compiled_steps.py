@@ -112,15 +112,30 @@ def parameters(shapes: Shapes, dtype: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def compile_for(
-    target: str, function: Callable[..., Any], *arguments: Any, **jit: Any
+    target: str,
+    function: Callable[..., Any],
+    *arguments: Any,
+    assemble: bool = True,
+    **jit: Any,
 ) -> Compiled:
-    """Compile a function of abstract arrays, and collect what its program has."""
+    """Compile a function of abstract arrays, and collect what its program has.
+
+    Args:
+      target: a key of `TARGETS`.
+      function: what to compile.
+      arguments: abstract arrays with shardings of the target.
+      assemble: whether to look into the kernels of a GPU too.
+      jit: other arguments of `jax.jit`.
+    """
+    run, found = [], {}
+    lowered = jax.jit(function, **jit).lower(*arguments)
     with tempfile.TemporaryDirectory() as dump:
-        lowered = jax.jit(function, **jit).lower(*arguments)
+        options = compiler_options(TARGETS[target], dump if assemble else None)
         start = time.perf_counter()
-        made = lowered.compile(compiler_options(TARGETS[target], dump))
+        made = lowered.compile(options)
         seconds = time.perf_counter() - start
-        run, found = launches(Path(dump)), kernels(Path(dump))
+        if assemble:
+            run, found = launches(Path(dump)), kernels(Path(dump))
     program = Program(made.as_text() or "")
     return Compiled(program, made.memory_analysis(), run, found, seconds)
 

@@ -207,14 +207,17 @@ def compile_only_devices(target: Target) -> list[Any]:
     return list(found.devices)[: target.count]
 
 
-def compiler_options(target: Target, dump: str) -> dict[str, Any]:
-    """Return the options that compile without a device and leave the machine code."""
+def compiler_options(target: Target, dump: str | None = None) -> dict[str, Any]:
+    """Return the options that compile without a device.
+
+    A compiler for a GPU leaves the launches and the PTX of its kernels in `dump`.
+    """
     if isinstance(target.device, Tpu):
         return {}
     ptxas = tool("ptxas")
     assert ptxas is not None  # `missing_compiler` has been asked
-    return {
+    options = {
         "xla_gpu_cuda_data_dir": str(ptxas.parents[1]),
         "xla_gpu_autotune_level": 0,
-        "xla_dump_to": dump,
     }
+    return options if dump is None else {**options, "xla_dump_to": dump}
