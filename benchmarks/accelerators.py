@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import NamedSharding, PartitionSpec
 
-from rmsprop_jax import rmsprop, sharding, sparse
+from rmsprop_jax import rmsprop, sparse
 from rmsprop_jax._text_tables import markdown_table
 from rmsprop_jax.bench._compiled_steps import (
     Compiled,
@@ -32,6 +32,7 @@ from rmsprop_jax.bench._targets import TARGETS, compile_only_devices, missing_co
 from rmsprop_jax.bench._whole_steps import WHOLE_CONTENDERS, measure_whole
 
 Row = dict[str, str]
+HOST_COLUMNS = ("on the device, MB", "on the host, MB", "over the bus, MB")
 ROWS, BATCH, RATE = 1_000_000, 4096, 1e-3
 OPTIMIZERS = {
     "sparse.rmsprop": dict(),
@@ -39,6 +40,11 @@ OPTIMIZERS = {
     "uint8": dict(storage="uint8"),
     "row-wise": dict(row_wise=True),
 }
+# On a TPU these take about a minute each to compile.
+ON_TPU = (
+    *("optax.adamw", "optax.rmsprop", "rmsprop", "rmsprop, uint8"),
+    "master_weights 24, uint8",
+)
 
 
 def megabytes(count: float) -> str:
@@ -131,45 +137,60 @@ def sharded_table_rows() -> Iterator[Row]:
 def host_rows() -> Iterator[Row]:
     """State in the memory of the host, copied for the update and back."""
     for target in ("h100", "tpu-v5e"):
-        for storage in ("float32", "uint8"):
-            for place in ("device", "pinned_host"):
-                made = host_step(target, storage, place)
-                memory = made.memory
-                on_device = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-                on_host = memory.host_argument_size_in_bytes
-                yield {
+        for storage in ("float32", "bfloat16", "uint8"):
+            for offloaded in (False, True):
+                row = {
                     "device": TARGETS[target].device.name,
                     "storage": storage,
-                    "state in": place,
-                    "on the device, MB": megabytes(on_device),
-                    "on the host, MB": megabytes(on_host),
-                    "to and from the host, MB": megabytes(made.program.traffic(HOST)),
+                    "state in": "host" if offloaded else "device",
                 }
+                try:
+                    memory, bus = host_step(target, storage, offloaded)
+                    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+                    on_host = memory.host_argument_size_in_bytes
+                except jax.errors.JaxRuntimeError:
+                    yield {**row, **dict.fromkeys(HOST_COLUMNS, "not compiled")}
+                    continue
+                numbers = map(megabytes, (held, on_host, bus))
+                yield {**row, **dict(zip(HOST_COLUMNS, numbers, strict=True))}
 
 
-def host_step(target: str, storage: str, place: str) -> Compiled:
-    """Compile a donated step of eight large leaves, their state in a memory."""
+def host_step(target: str, storage: str, offloaded: bool) -> tuple[Any, float]:
+    """Compile a donated step of eight large leaves: its memory, and bytes of the bus.
+
+    What `sharding.streamed` does is written out here, because devices that are only
+    compiled for do not know the memories of a GPU.
+    """
     mesh = jax.sharding.Mesh(np.asarray(compile_only_devices(TARGETS[target])), ("x",))
     here = NamedSharding(mesh, PartitionSpec())
-    there = here if place == "device" else here.with_memory_kind(place)
-    plain = rmsprop(RATE, storage=storage)
-    tx = plain if place == "device" else sharding.streamed(plain)
-    _, update = step_of(Contender(lambda: tx))
+    there = here.with_memory_kind("pinned_host") if offloaded else here
+    init, update = step_of(Contender(lambda: rmsprop(RATE, storage=storage)))
+
+    def step(params: Any, state: Any, gradients: Any) -> Any:
+        if not offloaded:
+            return update(params, state, gradients)
+        state = jax.device_put(state, jax.memory.Space.Device)
+        params, state = update(params, state, gradients)
+        return params, jax.device_put(state, jax.memory.Space.Host)
+
     params = [jax.ShapeDtypeStruct((4096, 4096), jnp.float32)] * 8
     params = abstract(params, here)
-    state = abstract(jax.eval_shape(plain.init, params), there)
+    state = abstract(jax.eval_shape(init, params), there)
     jit = {"donate_argnums": (0, 1), "out_shardings": (here, there)}
-    return compile_for(target, update, params, state, params, assemble=False, **jit)
+    made = compile_for(target, step, params, state, params, assemble=False, **jit)
+    return made.memory, made.program.traffic(HOST)
 
 
 def step_rows() -> Iterator[Row]:
     """Whole training steps."""
     for target, model in (
-        ("h100", "GPT-2 124M, 4 x 1024 tokens"),
         ("h100x8", "7B, FSDP, 1 x 1024 tokens per device"),
         ("tpu-v5e-16", "7B, FSDP, 1 x 1024 tokens per device"),
+        ("h100", "GPT-2 124M, 4 x 1024 tokens"),
     ):
         for name, contender in WHOLE_CONTENDERS.items():
+            if target.startswith("tpu") and name not in ON_TPU:
+                continue
             row = measure_whole(target, model, name, contender)
             yield {
                 "model": model,
@@ -199,13 +220,17 @@ def main() -> None:
     for target in ("h100", "tpu-v5e"):
         if sentence := missing_compiler(TARGETS[target]):
             raise SystemExit(sentence)
-    found = []
+    found: list[list[Row]] = []
     for study in STUDIES[arguments.study]:
-        rows = []
+        found.append([])
         for row in study():
             print("  ".join(row.values()), flush=True)
-            rows.append(row)
-        found.append(rows)
+            found[-1].append(row)
+            write(arguments, found)
+
+
+def write(arguments: Any, found: list[list[Row]]) -> None:
+    """Write the rows so far, so that a run that is cut off leaves them."""
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.markdown:

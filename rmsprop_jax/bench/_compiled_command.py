@@ -15,7 +15,13 @@ from ._targets import TARGETS, Target, Tpu, missing_compiler
 
 # On a TPU, XLA moves leaves that are small ahead of the kernels, and the estimate of
 # their cycles leaves that out.
-QUICK = {"gpu": "32 x 1024^2", "tpu": "one matrix of 4096 x 8192"}
+QUICK_TREES = {"gpu": "32 x 1024^2", "tpu": "one matrix of 4096 x 8192"}
+QUICK_CONTENDERS = (
+    *("optax.rmsprop", "rmsprop", "rmsprop, bfloat16", "rmsprop, uint8"),
+    *("rmsprop, bfloat16 p, uint8", "rmsprop, momentum", "rmsprop, momentum, uint8"),
+    *("rmsprop, centered", "rmsprop, centered, uint8", "master_weights 24, uint8"),
+    *("master_weights 32, uint8", "optax.sgd"),
+)
 
 
 def run(arguments: Any) -> int:
@@ -43,7 +49,9 @@ def run(arguments: Any) -> int:
 def _rows(arguments: Any, target: str, failed: dict[str, str]) -> Iterator[CompiledRow]:
     """Compile one after the other; note the reason of a failure and go on."""
     schemes = (None,) if TARGETS[target].count == 1 else SCHEMES
-    names = arguments.contenders or [x for x in CONTENDERS if "again" not in x]
+    every = [x for x in CONTENDERS if "again" not in x]
+    names = every if arguments.suite == "full" else QUICK_CONTENDERS
+    names = arguments.contenders or names
     for tree in trees(arguments, TARGETS[target]):
         for scheme in schemes:
             for name in names:
@@ -63,7 +71,7 @@ def trees(arguments: Any, target: Target) -> list[str]:
         return [tree for tree in TREES if tree in arguments.trees]
     if arguments.suite == "full":
         return list(TREES)
-    return [QUICK["tpu" if isinstance(target.device, Tpu) else "gpu"]]
+    return [QUICK_TREES["tpu" if isinstance(target.device, Tpu) else "gpu"]]
 
 
 def _progress(what: str) -> None:

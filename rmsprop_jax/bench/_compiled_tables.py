@@ -54,7 +54,7 @@ _ROOFLINE: Columns = {
 def roofline_title(target: str) -> str:
     """Say what the numbers of a roofline are, and what they are not."""
     gpu = isinstance(TARGETS[target].device, Gpu)
-    unit = "picoseconds" if gpu else "cycles as its compiler estimates them"
+    unit = "picoseconds" if gpu else "estimated cycles"
     return f"Bounds from the compiled program, not times: {unit} per parameter"
 
 

@@ -148,7 +148,9 @@ class Program:
                 continue
             outer = operands[int(re.findall(r"\d+", line.rest)[0])]
             users = [x for x in inner.values() if line.name in x.operands]
-            parts = [x for x in users if x.operation in PARTS]
+            parts = [
+                x for x in users if x.operation in PARTS and x.operands[0] == line.name
+            ]
             if line.name in overwritten:
                 moved += [y for x in parts for y in _like(outer, arrays(x.result))]
             elif users and len(parts) == len(users):

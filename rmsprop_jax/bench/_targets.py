@@ -193,6 +193,7 @@ def compile_only_devices(target: Target) -> list[Any]:
     if isinstance(target.device, Tpu):
         # Nothing may ask the network which TPU this is, and libtpu needs a kind.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
         found = topologies.get_topology_desc(target.topology, "tpu")
