@@ -162,7 +162,7 @@ def extra(kind):
             return jax.lax.optimization_barrier((updates, copied))[0], state
         if kind == "a float32 temporary":
             return jax.lax.optimization_barrier(updates), state
-        for _ in range(3):  # 20% more instructions
+        for _ in range(2):  # 20% more instructions
             updates = jax.tree.map(lambda u: u * jnp.maximum(u, -1.0) + 1e-20, updates)
         return updates, state
 
