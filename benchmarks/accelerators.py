@@ -32,6 +32,7 @@ from rmsprop_jax.bench._targets import TARGETS, compile_only_devices, missing_co
 from rmsprop_jax.bench._whole_steps import WHOLE_CONTENDERS, measure_whole
 
 Row = dict[str, str]
+TITLE = ("model", "devices", "device")
 HOST_COLUMNS = ("on the device, MB", "on the host, MB", "over the bus, MB")
 ROWS, BATCH, RATE = 1_000_000, 4096, 1e-3
 OPTIMIZERS = {
@@ -234,11 +235,23 @@ def write(arguments: Any, found: list[list[Row]]) -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.markdown:
-        pages = [
-            markdown_table(rows, right=[x for x in rows[0] if "MB" in x or "GB" in x])
-            for rows in found
-        ]
-        arguments.markdown.write_text("\n\n".join(pages) + "\n")
+        arguments.markdown.write_text(page(found))
+
+
+def page(found: list[list[Row]]) -> str:
+    """Write each list as a table, and each device and model as one of its own."""
+    parts = []
+    for rows in found:
+        for title in dict.fromkeys(map(heading, rows)):
+            chosen = [row for row in rows if heading(row) == title]
+            kept = [{k: v for k, v in x.items() if k not in TITLE} for x in chosen]
+            numbers = [x for x in kept[0] if "MB" in x or "GB" in x]
+            parts.append(f"**{title}**\n\n{markdown_table(kept, right=numbers)}\n")
+    return "\n".join(parts)
+
+
+def heading(row: Row) -> str:
+    return ", ".join(row[k] for k in TITLE if k in row)
 
 
 if __name__ == "__main__":

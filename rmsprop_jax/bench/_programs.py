@@ -58,8 +58,8 @@ def arrays(result: str) -> list[Array]:
 def _itemsize(dtype: str) -> float:
     if dtype == "pred":
         return 1
-    bits = re.match(r"[a-z]+(\d+)", dtype)
-    return int(bits[1]) / 8 if bits else 0  # a token has none
+    width = re.match(r"[a-z]+(\d+)", dtype)
+    return int(width[1]) / 8 if width else 0  # a token has none
 
 
 class Program:
@@ -79,15 +79,15 @@ class Program:
             elif found := INSTRUCTION.match(line):
                 lines[found[1]] = _instruction(*found.groups())
 
-    def steps(self) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
-        """Yield what the entry does, each with the computation that it is in."""
-        yield from self._steps(self.entry)
+    def run(self) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
+        """Yield what the entry runs, each with the computation that it is in."""
+        yield from self._run(self.entry)
 
-    def _steps(self, name: str) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
+    def _run(self, name: str) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
         lines = self.computations[name]
         for line in lines.values():
             if line.operation == "call" and line.called:
-                yield from self._steps(line.called)
+                yield from self._run(line.called)
             elif not FREE.fullmatch(line.operation):
                 yield lines, line
 
@@ -95,7 +95,7 @@ class Program:
         """Return what is a launch of its own; "ConcatBitcast" only names an array."""
         return [
             line
-            for _, line in self.steps()
+            for _, line in self.run()
             if line.operation in KERNELS
             and "ConcatBitcast" not in line.rest
             and any(x.space != 6 for x in arrays(line.result))  # scalar memory
@@ -104,12 +104,12 @@ class Program:
     def estimated_cycles(self) -> int:
         """Return the sum of the cycles that the compiler for TPU estimates."""
         found = r'"estimated_cycles":"(\d+)"'
-        lines = (line.rest for _, line in self.steps())
+        lines = (line.rest for _, line in self.run())
         return sum(int(x) for line in lines for x in re.findall(found, line))
 
     def traffic(self, space: int = HBM) -> float:
         """Return the bytes that the entry reads from and writes to a memory space."""
-        return sum(_total(self._moved(*x), space) for x in self.steps())
+        return sum(_total(self._moved(*x), space) for x in self.run())
 
     def _moved(self, lines: dict[str, Instruction], line: Instruction) -> list[Array]:
         """Return the arrays that an instruction reads and writes."""

@@ -43,7 +43,9 @@ class Bounds(NamedTuple):
 
     @property
     def higher(self) -> str:
-        return "bytes" if self.by_bytes >= self.by_instructions else "instructions"
+        if abs(self.by_bytes - self.by_instructions) <= 0.02 * self.by_bytes:
+            return "both"
+        return "instructions" if self.by_instructions > self.by_bytes else "bytes"
 
 
 def bounds(by_bytes: float, by_instructions: float, by_limit: float) -> Bounds:
