@@ -218,6 +218,8 @@ def test_the_bound_by_instructions_of_a_device():
 def test_what_remains_of_the_bound_by_bytes():
     assert _roofline.bounds(4.0, 2.0, 4.0) == (4.0, 2.0, 1.0)
     assert _roofline.bounds(4.0, 2.0, 4.0).higher == "bytes"
+    assert _roofline.bounds(4.0, 4.05, 4.0).higher == "both"
+    assert _roofline.bounds(4.0, 8.0, 4.0).higher == "instructions"
     assert _roofline.bounds(4.0, 8.0, 4.0).share == 0.5
     assert _roofline.bounds(8.0, math.nan, 4.0).share == 0.5
 
@@ -260,6 +262,7 @@ def test_pages_and_pictures(tmp_path):
     rows = [made("rmsprop"), made("rmsprop", "tpu-v5e")]
     lines = _compiled_tables.markdown(rows).splitlines()
     assert "| rmsprop | 4.176 | 4.887 | instructions | 85% |" in lines
+    assert "| contender | by bytes | estimate | share |" in lines
     _compiled_tables.plot(tmp_path / "x.png", rows)
     assert (tmp_path / "x.png").stat().st_size > 1000
 
