@@ -17,7 +17,7 @@ def _number(form: str, value: float) -> str:
     return "" if math.isnan(value) else form.format(value)
 
 
-def _bytes(count: float) -> str:
+def _bytes(count: int | float) -> str:
     """Write a number of bytes in four places."""
     power = min(max(int(math.log10(max(count, 1))) // 3, 0), 3)
     count /= 1000**power

@@ -57,9 +57,9 @@ def arrays(result: str) -> list[Array]:
 
 def _itemsize(dtype: str) -> float:
     if dtype == "pred":
-        return 1
+        return 1.0
     width = re.match(r"[a-z]+(\d+)", dtype)
-    return int(width[1]) / 8 if width else 0  # a token has none
+    return int(width[1]) / 8 if width else 0.0  # a token has none
 
 
 class Program:
@@ -109,7 +109,7 @@ class Program:
 
     def traffic(self, space: int = HBM) -> float:
         """Return the bytes that the entry reads from and writes to a memory space."""
-        return sum(_total(self._moved(*x), space) for x in self.run())
+        return float(sum(_total(self._moved(*x), space) for x in self.run()))
 
     def _moved(self, lines: dict[str, Instruction], line: Instruction) -> list[Array]:
         """Return the arrays that an instruction reads and writes."""
@@ -151,9 +151,7 @@ class Program:
             parts = [
                 x for x in users if x.operation in PARTS and x.operands[0] == line.name
             ]
-            if line.name in overwritten:
-                moved += [y for x in parts for y in _like(outer, arrays(x.result))]
-            elif users and len(parts) == len(users):
+            if line.name in overwritten or (users and len(parts) == len(users)):
                 moved += [y for x in parts for y in _like(outer, arrays(x.result))]
             else:
                 moved += arrays(outer)
@@ -195,7 +193,7 @@ def _like(outer: str, parts: list[Array]) -> list[Array]:
 
 
 def _total(moved: Iterable[Array], space: int) -> float:
-    return sum(x.bytes for x in moved if x.space == space)
+    return float(sum(x.bytes for x in moved if x.space == space))
 
 
 def _instruction(name: str, text: str) -> Instruction:
