@@ -41,10 +41,12 @@ OPTIMIZERS = {
     "uint8": dict(storage="uint8"),
     "row-wise": dict(row_wise=True),
 }
-# On a TPU these take about a minute each to compile.
-ON_TPU = (
-    *("optax.adamw", "optax.rmsprop", "rmsprop", "rmsprop, uint8"),
-    "master_weights 24, uint8",
+# On a TPU each takes minutes to compile.
+ON_TPU = ("optax.adamw", "optax.rmsprop", "rmsprop", "master_weights 24, uint8")
+STEPS = (
+    ("h100x8", "7B, FSDP, 1 x 1024 tokens per device", tuple(WHOLE_CONTENDERS)),
+    ("tpu-v5e-16", "7B, FSDP, 1 x 1024 tokens per device", ON_TPU),
+    ("h100", "GPT-2 124M, 4 x 1024 tokens", tuple(WHOLE_CONTENDERS)),
 )
 
 
@@ -184,15 +186,9 @@ def host_step(target: str, storage: str, offloaded: bool) -> tuple[Any, float]:
 
 def step_rows() -> Iterator[Row]:
     """Whole training steps."""
-    for target, model in (
-        ("h100x8", "7B, FSDP, 1 x 1024 tokens per device"),
-        ("tpu-v5e-16", "7B, FSDP, 1 x 1024 tokens per device"),
-        ("h100", "GPT-2 124M, 4 x 1024 tokens"),
-    ):
-        for name, contender in WHOLE_CONTENDERS.items():
-            if target.startswith("tpu") and name not in ON_TPU:
-                continue
-            row = measure_whole(target, model, name, contender)
+    for target, model, names in STEPS:
+        for name in names:
+            row = measure_whole(target, model, name, WHOLE_CONTENDERS[name])
             yield {
                 "model": model,
                 "devices": f"{TARGETS[target].count} x {TARGETS[target].device.name}",
