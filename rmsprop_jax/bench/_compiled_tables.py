@@ -84,7 +84,7 @@ def collectives(rows: list[CompiledRow]) -> list[dict[str, str]]:
             "collective": kind,
             "number": str(count),
             "bytes": _bytes(total),
-            "per parameter": f"{total / row.parameters:.2f}",
+            "per parameter": f"{total / row.parameters / TARGETS[row.target].count:.2f}",
         }
         for row in rows
         for kind, (count, total) in sorted(row.collectives.items())
@@ -148,12 +148,14 @@ def plot(path: Path, rows: list[CompiledRow]) -> None:
 
 def _draw(axes: Any, shown: list[CompiledRow]) -> None:
     names, target = [row.contender for row in shown], shown[0].target
+    gpu = isinstance(TARGETS[target].device, Gpu)
+    name = "by instructions" if gpu else "estimate of the compiler"
     series = {
         "limit of the bytes": [
             x.limit / x.bytes_moved * x.bounds.by_bytes for x in shown
         ],
         "by bytes": [x.bounds.by_bytes for x in shown],
-        "by instructions": [x.bounds.by_instructions for x in shown],
+        name: [x.bounds.by_instructions for x in shown],
     }
     marks = zip(series.items(), ("|", "o", "D"), ("0.3", *COLORS), strict=False)
     for (label, values), mark, color in marks:
