@@ -84,9 +84,10 @@ def collectives(rows: list[CompiledRow]) -> list[dict[str, str]]:
             "collective": kind,
             "number": str(count),
             "bytes": _bytes(total),
-            "per parameter": f"{total / row.parameters / TARGETS[row.target].count:.2f}",
+            "per parameter": f"{total / devices / row.parameters:.2f}",
         }
         for row in rows
+        for devices in [TARGETS[row.target].count]
         for kind, (count, total) in sorted(row.collectives.items())
     ]
 
