@@ -83,7 +83,7 @@ def compile_quickly():
 @pytest.fixture(autouse=True)
 def as_users(compile_quickly):
     del compile_quickly
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
