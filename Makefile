@@ -15,8 +15,11 @@ OTHER_TREES := "2000 x 64" "1000 x 64^2" ResNet-50 "GPT-2 124M" \
 SHORT := optax.rmsprop "optax.rmsprop again" rmsprop "rmsprop, uint8" \
   "rmsprop, bfloat16 p, uint8" "rmsprop, bfloat16" optax.sgd
 
-.PHONY: demo test test-long test-oldest test-peers test-all lint types doctest pages docs \
-  examples wheel bench bench-gpu clean
+COMPILED := .venv-compiled/bin/python
+ON_SEVERAL := optax.rmsprop rmsprop "rmsprop, uint8" "master_weights 24, uint8"
+
+.PHONY: demo test test-long test-oldest test-peers test-compiled test-all lint types \
+  doctest pages docs examples wheel bench bench-gpu accelerators clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax demo --out demo.png
@@ -39,6 +42,10 @@ test-oldest: .venv-oldest/test
 
 test-peers: .venv-peers/test
 	.venv-peers/bin/python -m pytest -m peers -p no:xdist
+
+# What the compilers for an H100 and for TPUs make of a step. They need no such device.
+test-compiled: .venv-compiled/compiled
+	$(COMPILED) -m pytest -m compiled -p no:xdist tests/test_compiled_accelerators.py
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .
@@ -94,6 +101,19 @@ bench-gpu:
 	$(GPU_BENCH) --minutes 2 --trees "32 x 1024^2" --json $(GPU_RESULTS)-all.json \
 	  --peers --markdown $(GPU_RESULTS)-all.md --plot $(GPU_RESULTS)-all.png
 
+# The tables and the figure of docs/accelerators.md.
+accelerators: .venv-compiled/compiled
+	$(COMPILED) -m rmsprop_jax bench --compiled h100 tpu-v5e \
+	  --json benchmarks/accelerators.json --markdown benchmarks/accelerators.md \
+	  --plot benchmarks/accelerators.png
+	$(COMPILED) -m rmsprop_jax bench --compiled h100x8 tpu-v5e-4 \
+	  --contenders $(ON_SEVERAL) --json benchmarks/accelerators-sharded.json \
+	  --markdown benchmarks/accelerators-sharded.md
+	set -e; for study in tables host steps; do \
+	  $(COMPILED) benchmarks/accelerators.py $$study \
+	    --json benchmarks/accelerators-$$study.json \
+	    --markdown benchmarks/accelerators-$$study.md; done
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
@@ -125,5 +145,10 @@ $(VENV)/docs: pyproject.toml | $(BIN)/python
 	.venv-peers/bin/python -m pip install -q -e '.[examples]' --group test
 	touch $@
 
+.venv-compiled/compiled: pyproject.toml
+	$(PYTHON) -m venv .venv-compiled
+	$(COMPILED) -m pip install -q --upgrade pip
+	$(COMPILED) -m pip install -q -e . --group compiled && touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-peers build dist docs/_build docs/gallery *.png
+	rm -rf $(VENV) .venv-oldest .venv-peers .venv-compiled build dist docs/_build docs/gallery *.png

@@ -39,7 +39,7 @@ WALLS = {
     "plots": "_arguments _palette",
     "demo": "_palette _scale_by_rmsprop",
     "testing": "",
-    "bench": "_master_weights _palette _rmsprop _storage _text_tables",
+    "bench": "_master_weights _palette _rmsprop _storage _text_tables sharding",
     "__main__": "",
 }
 # Programs and tools, which no other room imports; `__init__` loads two when used.

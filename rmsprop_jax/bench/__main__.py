@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from . import _contenders, _shapes
+from . import _compiled_command, _contenders, _shapes
 from ._contenders import BANDWIDTHS, CONTENDERS, REFERENCE
 from ._measure import CHECKED, Row, bandwidth, check, compare, compiled, measure
 from ._peers import PEERS, missing
 from ._results import markdown, plot, table, write_json
+from ._targets import TARGETS
 from ._training import MODELS, measure_training, whole_step
 
 TRAINED = ("rmsprop", "rmsprop, uint8", "rmsprop, bfloat16 p, uint8", "optax.sgd")
@@ -22,6 +23,8 @@ TRAINED = ("rmsprop", "rmsprop, uint8", "rmsprop, bfloat16 p, uint8", "optax.sgd
 def main(argv: list[str] | None = None) -> int:
     """Check and time the contenders, print tables, and write the files asked for."""
     arguments = _parse(argv)
+    if arguments.compiled:
+        return _compiled_command.run(arguments)
     try:
         from rich.console import Console
         from rich.progress import Progress
@@ -164,6 +167,14 @@ def _parse(argv: list[str] | None) -> Any:
     parser = argparse.ArgumentParser(
         prog="python -m rmsprop_jax bench",
         description="Time jitted, donated steps in turns with those of optax.rmsprop.",
+    )
+    parser.add_argument(
+        "--compiled",
+        nargs="+",
+        choices=list(TARGETS),
+        metavar="TARGET",
+        help="time nothing; compile for accelerators that need not be here, and count "
+        f"what their programs do: {', '.join(TARGETS)}",
     )
     parser.add_argument("--suite", choices=("quick", "full"), default="quick")
     parser.add_argument(
