@@ -137,6 +137,7 @@ def test_keys_of_a_config_of_keras(key, fate):
 
 
 @pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_tables_have_every_key_of_today():
     """Of what is installed: a new key of a framework needs a row."""
     found = pytest.importorskip("torch")
