@@ -284,7 +284,10 @@ def _check_residual(call: Call, path: Any, p: Array, residual: Any, bits: int) -
     if not is_inexact(p) or residual.dtype == _residual_dtype(p, bits):
         return
     where = f"`{call}.update`: the parameter at {at(path)}"
-    if _is_narrow(p) and residual.dtype != jnp.bool_:
+    was_narrow = residual.dtype in RESIDUALS.values()
+    if not was_narrow and not _is_narrow(p):
+        return  # `optax.contrib.sam` makes other integers of booleans
+    if was_narrow and _is_narrow(p):
         kept = 16 + 8 * residual.dtype.itemsize
         raise ValueError(
             f"{where} has a master weight of {kept} bits in the state; got "

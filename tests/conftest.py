@@ -2,10 +2,13 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=8"
-    # The older emitters compile these small programs in about half the time.
-    " --xla_cpu_use_fusion_emitters=false" * (os.environ.get("COMPILE") != "as-users")
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        # The older emitters compile these small programs in about half the time.
+        "--xla_cpu_use_fusion_emitters=" + str(os.environ.get("COMPILE") == "as-users"),
+    ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 
