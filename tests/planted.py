@@ -312,8 +312,8 @@ FAULTS = [
     ("_scale_by_rmsprop.py", "            g = resharded(g, s)\n", "", "meshes.py"),
     (
         "_rmsprop.py",
-        "p = resharded(jnp.asarray(p), u)",
-        "p = jnp.asarray(p)",
+        "x = resharded(jnp.asarray(p), u)",
+        "x = jnp.asarray(p)",
         "meshes.py",
     ),
     (
