@@ -35,9 +35,9 @@ test-all: test test-long test-oldest test-peers
 test-long: $(VENV)/test
 	COMPILE=as-users FUZZ_SECONDS=$(BUDGET) $(BIN)/python -m pytest -n auto -m "not peers"
 
-# Here the annotations are enforced too, but for `interop`: it takes objects of any kind,
-# and its own errors name what is wrong with them.
-ENFORCED := $(filter-out interop py __%,$(basename $(notdir $(wildcard rmsprop_jax/*))))
+# Here the annotations are enforced too, except where tests pass objects of other kinds to
+# see what our own errors say.
+ENFORCED := $(filter-out interop diagnostics _rmsprop py __%,$(basename $(notdir $(wildcard rmsprop_jax/*))))
 comma := ,
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest -n auto \

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Int, Int32, PyTree
+from jaxtyping import Array, Int32, PyTree
 
 from ._arguments import Call, cached, check_numbers
 from ._dither import Dither
@@ -268,7 +268,7 @@ def _is_narrow(p: Shaped) -> bool:
     return jnp.result_type(p) in (jnp.bfloat16, jnp.float16)
 
 
-def _no_residual(p: Shaped, bits: int) -> Int[Array, "..."] | None:
+def _no_residual(p: Shaped, bits: int) -> Array | None:
     if not is_inexact(p):
         return None
     # Sharding metadata needs a leaf of the shape of each parameter.
@@ -323,7 +323,7 @@ def _resharded(u: Any, g: Any) -> Any:
     return resharded(u, g) if is_inexact(g) else u
 
 
-def _join(p: Array, residual: Int[Array, "..."] | None = None) -> Shaped:
+def _join(p: Array, residual: Array | None = None) -> Shaped:
     if residual is None or not _is_narrow(p):
         return _wide(p)
     return join(resharded(p, residual), residual)

@@ -241,7 +241,7 @@ def weight_decay_link(
             )
         now, state = (None, state) if rate is None else _next_rate(call, rate, state)
 
-        def decay_leaf(leaf: int, u: Array, p: Array):
+        def decay_leaf(leaf: int, u: Array, p: ArrayLike):
             del leaf
             strength = jnp.asarray(weight_decay, u.dtype)
             by_rate = None if now is None else _scalar(now, u.dtype)

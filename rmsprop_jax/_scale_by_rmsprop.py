@@ -1,7 +1,7 @@
 """RMSProp as an optax transformation: trees x rule x storage."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +183,7 @@ def divide(
         )
 
     def update(
-        updates: PyTree, state: RMSPropState, params: PyTree = None
+        updates: PyTree, state: Any, params: PyTree = None
     ) -> tuple[PyTree, RMSPropState]:
         check_state(call, state, RMSPropState)
         _check_centered(call, state, rule.centered)

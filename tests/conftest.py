@@ -41,10 +41,12 @@ def x64():
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects what is marked as long
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Keep as many rows of a test as `rows` says, spread over them; mark the others."""
-    tests = {}
+    tests, enforced = {}, config.getoption("jaxtyping_packages", None)
     for item in items:
+        if enforced and item.get_closest_marker("kinds"):
+            item.add_marker(pytest.mark.skip("enforced annotations speak first"))
         if marker := item.get_closest_marker("rows"):
             tests.setdefault(item.function, (marker.args[0], []))[1].append(item)
     for count, rows in tests.values():

@@ -472,10 +472,11 @@ ERRORS = [
     (lambda: D.summary(STATE, RATE, decay=1.5), ValueError, r"summary\(decay=...\)`"),
     (lambda: D.shares(STATE, eps=-1.0), ValueError, r"shares\(eps=...\)` must lie in"),
     (lambda: D.summary(STATE, RATE, storage="int4"), ValueError, "must be one of"),
-    (
+    pytest.param(
         lambda: D.shares(STATE, decay=optax.constant_schedule(0.9)),
         TypeError,
         r"shares\(decay=...\)` must be a number; got a function\.$",
+        marks=pytest.mark.kinds,
     ),
     (
         lambda: D.effective_learning_rate(STATE, None),

@@ -28,8 +28,14 @@ AT_CONSTRUCTION = [
     (dict(decay=jnp.ones(3)), TypeError, r"decay=.*scalar"),
 ]
 OF_RMSPROP = [
-    (dict(centered="False"), TypeError, "centered=.*True or False; got 'False'"),
-    (dict(momentum=0.9, nesterov=1), TypeError, "nesterov=.*True or False; got 1"),
+    pytest.param(
+        *(dict(centered="False"), TypeError, "centered=.*True or False; got 'False'"),
+        marks=pytest.mark.kinds,
+    ),
+    pytest.param(
+        *(dict(momentum=0.9, nesterov=1), TypeError, "nesterov=.*True or False; got 1"),
+        marks=pytest.mark.kinds,
+    ),
     (dict(nesterov=True), ValueError, "nesterov=True.*no effect without `momentum`"),
     (dict(lr_in_momentum=False), ValueError, "no effect without `momentum`"),
     (dict(decoupled_weight_decay=True), ValueError, "effect without `weight_decay`"),
