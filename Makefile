@@ -24,7 +24,7 @@ ON_SEVERAL := optax.rmsprop rmsprop "rmsprop, uint8" "master_weights 24, uint8"
 demo: $(VENV)/demo
 	$(BIN)/python -m rmsprop_jax demo --out demo.png
 
-# What a contributor waits for: every law and every promise once, in 3 minutes.
+# What a contributor waits for: every law and every promise at least once.
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto
 
