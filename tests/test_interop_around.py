@@ -97,6 +97,12 @@ WRAPPERS = {
     "snapshot": lambda make: optax.chain(
         make(0.1), optax.snapshot("norm", optax.tree.norm)
     ),
+    "nonnegative": lambda make: optax.chain(
+        make(SCHEDULE), optax.keep_params_nonnegative()
+    ),
+    "real and imaginary": lambda make: optax.contrib.split_real_and_imaginary(
+        make(SCHEDULE, momentum=0.9)
+    ),
     "flat": lambda make: optax.flatten(make(0.1, momentum=0.9)),
     "schedule free": lambda make: optax.contrib.schedule_free(make(0.1), 0.1),
     "mechanized": lambda make: optax.contrib.mechanize(make(0.1)),
